@@ -1,0 +1,21 @@
+"""gunicorn's configuration: ``gunicorn --config deploy/gunicorn.conf.py``, from the project's folder."""
+
+import os
+
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.logs import logging_config
+from package_name.settings import load_settings
+
+# The settings are read here too, so that wrong ones stop the master with one message.
+settings = load_settings()
+
+wsgi_app = "package_name.server:make_runner"
+# % endfilter
+bind = f"127.0.0.1:{os.environ.get('PORT', '8080')}"
+worker_class = "aiohttp.GunicornUVLoopWebWorker"
+# The runner waits this long for handlers; the master waits longer before it kills.
+graceful_timeout = int(settings.graceful_timeout) + 5
+# It would be opened in the home directory, which a service user may not have.
+control_socket_disable = True
+# The master's lines look like the workers'.
+logconfig_dict = logging_config(level=settings.log_level, json=not settings.development)

@@ -1,0 +1,31 @@
+"""The composition root: what the application is made of, in the order in which a request meets it."""
+
+from pathlib import Path
+
+import aiojobs.aiohttp
+from aiohttp import web
+
+from . import admin, site
+from .settings import SETTINGS, Settings, load_settings
+from .web import connection, context, errors, executor, headers, static, templating
+
+
+def create_app(settings: Settings | None = None) -> web.Application:
+    """Return a new application; it opens nothing and shares nothing with another.
+
+    Raises SystemExit when no settings are given and those of the environment are wrong.
+    """
+    settings = settings or load_settings()
+    app = web.Application(
+        middlewares=[errors.errors_middleware, context.context_middleware],
+        handler_args=connection.handler_args(settings),
+    )
+    app[SETTINGS] = settings
+    headers.setup(app)
+    executor.setup(app)
+    aiojobs.aiohttp.setup(app)  # shield() and spawn(): work that goes on when the client leaves
+    templating.setup(app, __package__, development=settings.development)
+    static.setup(app, Path(__file__).parent / "static")
+    site.setup(app)
+    admin.setup(app)
+    return app

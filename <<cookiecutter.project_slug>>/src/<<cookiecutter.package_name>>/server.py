@@ -1,0 +1,75 @@
+"""The runner that both servers use: gunicorn calls make_runner, ``python -m`` calls serve."""
+
+import asyncio
+import logging
+import signal
+import socket
+import stat
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from aiohttp import web
+
+from . import logs
+from .app import create_app
+from .settings import Settings, load_settings
+
+logger = logging.getLogger(__name__)
+
+
+async def make_runner(settings: Settings | None = None) -> web.AppRunner:
+    """Return a runner of a new application, not set up yet; set up logging for this process.
+
+    gunicorn's aiohttp workers accept such a coroutine function in place of an application, and set
+    the runner up themselves.
+    """
+    settings = settings or load_settings()
+    logs.configure(level=settings.log_level, json=not settings.development)
+    return web.AppRunner(create_app(settings), shutdown_timeout=settings.graceful_timeout)
+
+
+def _refuse_used_socket(path: Path) -> None:
+    """Raise OSError when ``path`` is something else than a socket that nobody listens on.
+
+    asyncio replaces an existing socket without asking, and would take it from a running server.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(f"{path} exists and is no socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return
+    raise FileExistsError(f"another server listens on {path}")
+
+
+async def serve(
+    settings: Settings, *, host: str | None, port: int | None, path: Path | None
+) -> None:
+    """Serve on a TCP port, a Unix socket or both, until SIGINT or SIGTERM; then stop gracefully.
+
+    Raises OSError when an address cannot be listened on.
+    """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    runner = await make_runner(settings)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        sites: list[web.BaseSite] = []
+        if port is not None:
+            sites.append(web.TCPSite(runner, host, port))
+        if path is not None:
+            _refuse_used_socket(path)
+            sites.append(web.UnixSite(runner, path))
+        for site in sites:
+            await site.start()
+            logger.info("listening on %s", site.name)
+        await stopped.wait()
+        logger.info("stopping")

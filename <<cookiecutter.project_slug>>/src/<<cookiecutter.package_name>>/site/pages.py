@@ -1,0 +1,49 @@
+"""The public pages."""
+
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from .. import about
+from ..web.static import STATIC
+from ..web.templating import render
+
+REVALIDATE: Final = "private, no-cache"
+"""For pages: they may be kept by the browser, for one visitor, and are asked for again each time."""
+
+
+async def index(request: web.Request) -> web.Response:
+    """Answer the home page."""
+    response = render(request, "index.html")
+    response.headers[hdrs.CACHE_CONTROL] = REVALIDATE
+    return response
+
+
+async def about_page(request: web.Request) -> web.Response:
+    """Answer what this site is, for people."""
+    response = render(request, "about.html")
+    response.headers[hdrs.CACHE_CONTROL] = REVALIDATE
+    return response
+
+
+async def about_json(_request: web.Request) -> web.Response:
+    """Answer what this site is, for programs."""
+    return web.json_response(
+        {"name": about.NAME, "description": about.DESCRIPTION, "author": about.AUTHOR},
+        headers={hdrs.CACHE_CONTROL: REVALIDATE},
+    )
+
+
+def _file(request: web.Request, name: str) -> web.FileResponse:
+    directory = request.app[STATIC].get_info()["directory"]
+    return web.FileResponse(directory / name, headers={hdrs.CACHE_CONTROL: "public, max-age=86400"})
+
+
+async def favicon(request: web.Request) -> web.FileResponse:
+    """Send the icon from where browsers look for it when a page names none."""
+    return _file(request, "favicon.ico")
+
+
+async def robots(request: web.Request) -> web.FileResponse:
+    """Send the rules for crawlers from where they look for them."""
+    return _file(request, "robots.txt")

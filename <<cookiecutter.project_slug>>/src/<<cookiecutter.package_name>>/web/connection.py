@@ -1,0 +1,18 @@
+"""How connections are treated, whichever server runs the application (rows W2 and W26)."""
+
+import logging
+from typing import Any
+
+from ..settings import Settings
+from .access_log import AccessLogger
+
+
+def handler_args(settings: Settings) -> dict[str, Any]:
+    """Return what every RequestHandler of aiohttp is made with, in place of the server's own choice."""
+    return {
+        "access_log": logging.getLogger("access"),
+        "access_log_class": AccessLogger,
+        "handler_cancellation": True,  # nobody computes an answer for a client that has left
+        "keepalive_timeout": settings.keepalive_timeout,
+        "timeout_ceil_threshold": 60,  # seconds; heartbeats below it are not rounded up
+    }

@@ -1,0 +1,81 @@
+"""The context of a request: its id and the facts that the log, the headers and the pages need."""
+
+import base64
+import re
+import secrets
+from contextvars import ContextVar
+from dataclasses import dataclass
+from random import getrandbits
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from ..logs import REQUEST_ID
+from ..settings import SETTINGS
+from .proxy import forwarded, is_trusted
+
+HEADER: Final = "X-Request-ID"
+_WELL_FORMED: Final = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """One object for the life of a request, shared by the request and every clone of it."""
+
+    app: web.Application
+    """The outermost application."""
+    request_id: str
+    client: str
+    """The client's address, or ``unix`` for a Unix socket when no proxy named the client."""
+    secure: bool
+    """Whether the client's own connection was TLS."""
+    trusted: bool
+    """Whether the peer is one of TRUSTED_PROXIES."""
+    nonce: str | None = None
+    """The nonce that the response's Content-Security-Policy allows, if a page asked for one."""
+
+    def script_nonce(self) -> str:
+        """Return the nonce for this response's scripts: 128 random bits, as CSP Level 3 asks."""
+        if self.nonce is None:
+            self.nonce = base64.b64encode(secrets.token_bytes(16)).decode()
+        return self.nonce
+
+
+CONTEXT: Final = web.RequestKey("CONTEXT", RequestContext)
+CURRENT: Final[ContextVar[RequestContext]] = ContextVar("CURRENT")
+
+
+def get_context(request: web.Request) -> RequestContext:
+    """Return the request's context; make it when the request failed before its middlewares ran."""
+    context = request.get(CONTEXT)
+    if context is None:
+        app = request.match_info.apps[0]
+        proxies = app[SETTINGS].trusted_proxies
+        trusted = bool(proxies) and is_trusted(request.remote, proxies)
+        sent = request.headers.get(HEADER, "") if trusted else ""
+        if not _WELL_FORMED.fullmatch(sent):
+            sent = f"{getrandbits(128):032x}"  # an id, not a secret; reseeded after a fork
+        context = RequestContext(app, sent, request.remote or "unix", request.secure, trusted)
+        request[CONTEXT] = context
+    return context
+
+
+@web.middleware
+async def context_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Open the context, and show the handlers the client instead of the proxy in front of us.
+
+    Nothing is reset afterwards: aiohttp runs every request in a task, and so a context, of its own.
+    """
+    context = get_context(request)
+    CURRENT.set(context)
+    REQUEST_ID.set(context.request_id)
+    if context.trusted:
+        try:
+            facts = forwarded(request, context.app[SETTINGS].trusted_proxies)
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=str(error)) from None
+        request = request.clone(**facts)
+        context.client = request.remote or "unix"
+        context.secure = request.secure
+    return await handler(request)

@@ -1,0 +1,61 @@
+"""Headers of every response: security, the request's id, caching.
+
+They are set in ``on_response_prepare``, which streams, WebSockets and error pages pass too. The
+values follow OWASP's HTTP Headers Cheat Sheet, less what standards have retired since.
+"""
+
+from typing import Final
+
+from aiohttp import hdrs, web
+from multidict import istr
+
+from .context import HEADER, get_context
+
+CSP: Final = istr("Content-Security-Policy")
+HSTS: Final = istr("Strict-Transport-Security")
+REQUEST_ID: Final = istr(HEADER)
+
+POLICY: Final = {
+    "default-src": "'none'",
+    "base-uri": "'none'",
+    "connect-src": "'self'",
+    "font-src": "'self'",
+    "form-action": "'self'",
+    "frame-ancestors": "'none'",
+    "img-src": "'self'",
+    "manifest-src": "'self'",
+    "style-src": "'self'",
+}
+"""Everything but scripts; those are allowed one response at a time, by its nonce."""
+
+_FIXED: Final = {
+    istr("Cross-Origin-Opener-Policy"): "same-origin",
+    istr("Cross-Origin-Resource-Policy"): "same-origin",
+    istr("Permissions-Policy"): "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    istr("Referrer-Policy"): "strict-origin-when-cross-origin",
+    istr("X-Content-Type-Options"): "nosniff",
+    istr("X-Frame-Options"): "DENY",
+}
+_POLICY: Final = "; ".join(f"{directive} {sources}" for directive, sources in POLICY.items())
+_TWO_YEARS: Final = "max-age=63072000"
+
+
+async def _set_headers(request: web.Request, response: web.StreamResponse) -> None:
+    context = get_context(request)
+    headers = response.headers
+    headers.pop(hdrs.SERVER, None)  # names the versions of Python and aiohttp
+    headers.update(_FIXED)
+    headers[REQUEST_ID] = context.request_id
+    headers[CSP] = (
+        _POLICY
+        if context.nonce is None
+        else f"{_POLICY}; script-src 'nonce-{context.nonce}' 'strict-dynamic'"
+    )
+    headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    if context.secure:
+        headers[HSTS] = _TWO_YEARS
+
+
+def setup(app: web.Application) -> None:
+    """Set the headers on every response of the application and of those nested in it."""
+    app.on_response_prepare.append(_set_headers)

@@ -1,0 +1,47 @@
+"""Make the compressed siblings of the static files: ``python -m <package>.web.precompress DIR``.
+
+``make static`` runs it before a deployment; nginx (gzip_static) and web/static.py send what it made.
+"""
+
+import gzip
+import os
+import sys
+from pathlib import Path
+
+import brotli
+
+from .static import CODINGS
+
+COMPRESSED = {".gz", ".br", ".png", ".jpg", ".jpeg", ".webp", ".avif", ".woff", ".woff2"}
+"""Suffixes of files that do not get smaller."""
+
+
+def precompress(directory: Path) -> list[Path]:
+    """Write each file's siblings where they save at least a tenth; return the paths written.
+
+    A sibling gets the time of its file, so that a file changed later is known to be newer.
+    """
+    written = []
+    for path in sorted(directory.rglob("*")):
+        if not path.is_file() or path.suffix in COMPRESSED:
+            continue
+        data = path.read_bytes()
+        info = path.stat()
+        smaller = {
+            "br": brotli.compress(data, mode=brotli.MODE_TEXT),
+            "gzip": gzip.compress(data, 9, mtime=0),
+        }
+        for coding, compressed in smaller.items():
+            sibling = Path(f"{path}{CODINGS[coding]}")
+            if len(compressed) > 0.9 * len(data):
+                sibling.unlink(missing_ok=True)
+                continue
+            sibling.write_bytes(compressed)
+            os.utime(sibling, ns=(info.st_atime_ns, info.st_mtime_ns))
+            written.append(sibling)
+    return written
+
+
+if __name__ == "__main__":
+    for path in precompress(Path(sys.argv[1])):
+        print(path)

@@ -1,0 +1,83 @@
+"""Pages by aiohttp_jinja2, with helpers that mean the same in every application and template.
+
+They find the request through a context variable: no template has to hand it on, macros included.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp_jinja2
+from aiohttp import web
+from jinja2 import ChoiceLoader, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from .. import about
+from ..settings import SETTINGS
+from . import nesting
+from .context import CURRENT
+from .static import STATIC
+
+MENU: Final = web.AppKey("MENU", dict[str, str])
+"""Route names of the pages in the site's menu, by their titles; of the outermost application."""
+
+
+def url(name: str, query_: Mapping[str, str] | None = None, /, **parts: str | int) -> str:
+    """Return the URL of a route by its name, from the outermost application: ``admin:overview``."""
+    path = nesting.url_for(CURRENT.get().app, name, **{key: str(parts[key]) for key in parts})
+    return str(path.with_query(query_) if query_ else path)
+
+
+def static(filename: str) -> str:
+    """Return the versioned URL of a static file."""
+    return CURRENT.get().app[STATIC].versioned_url(filename)
+
+
+def integrity(filename: str) -> Markup:
+    """Return the ``integrity`` attribute of a static script or style sheet (W3C SRI).
+
+    None in development, where live reload replaces a file that the page has loaded.
+    """
+    app = CURRENT.get().app
+    if app[SETTINGS].development:
+        return Markup()
+    return Markup(' integrity="{}"').format(app[STATIC].integrity(filename))
+
+
+def csp_nonce() -> str:
+    """Return the nonce that a script of this page must carry."""
+    return CURRENT.get().script_nonce()
+
+
+def menu() -> dict[str, str]:
+    """Return the titles and route names of the menu."""
+    return CURRENT.get().app[MENU]
+
+
+def add_to_menu(app: web.Application, title: str, route: str) -> None:
+    """Show a page in the menu of the site, after those that are there."""
+    app.setdefault(MENU, {})[title] = route
+
+
+def render(request: web.Request, template: str, /, **context: Any) -> web.Response:
+    """Return the page that a template makes of the context.
+
+    Raises jinja2.TemplateError when the template is wrong.
+    """
+    return aiohttp_jinja2.render_template(template, request, context)
+
+
+def setup(app: web.Application, package: str, *, development: bool) -> None:
+    """Let an application, outermost or nested, render the templates of its package and of the site."""
+    root = __package__.rpartition(".")[0]
+    environment = aiohttp_jinja2.setup(
+        app,
+        loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, root))]),
+        default_helpers=False,
+        auto_reload=development,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(
+        about=about, csp_nonce=csp_nonce, integrity=integrity, menu=menu, static=static, url=url
+    )

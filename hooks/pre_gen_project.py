@@ -1,0 +1,107 @@
+"""Refuse answers that no project can be baked with, in one sentence each."""
+
+import json
+import keyword
+import re
+import sys
+import unicodedata
+
+ANSWERS = json.loads(r"""<< cookiecutter | tojson >>""")
+
+# What the dependencies install at top level (tests/test_answers.py compares it with what they do).
+INSTALLED = """
+    _brotli _distutils_hack _pytest aiohappyeyeballs aiohttp aiohttp_debugtoolbar aiohttp_devtools
+    aiohttp_jinja2 aiojobs aiosignal annotated_types anyio ast_serialize asttokens attr attrs brotli
+    click colorama coverage devtools dotenv executing frozenlist gunicorn idna iniconfig jinja2
+    librt markupsafe multidict mypy mypy_extensions mypyc orjson packaging pathspec pip
+    pkg_resources pluggy propcache py pydantic pydantic_core pydantic_settings pygments pytest
+    pytest_aiohttp pytest_asyncio pytest_cov ruff setuptools six structlog typing_extensions
+    typing_inspection uv uvloop watchfiles yarl
+""".split()  # noqa: SIM905
+# Folders of the project that Python could import in its place.
+OF_THE_PROJECT = ["deploy", "src", "tests"]
+
+JOINERS = "\u200c\u200d\u200e\u200f"  # that emoji and right-to-left scripts need
+DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+PACKAGE = re.compile(r"[a-z][a-z0-9_]{0,39}")
+LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+DOMAIN = re.compile(rf"(?=.{{1,253}}$)({LABEL}\.)+(?![0-9]+$){LABEL}", re.IGNORECASE)
+EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
+
+
+def check_text(key: str) -> str | None:
+    """Return what is wrong with free text, which has to fit on a line of every kind of file."""
+    text, name = ANSWERS[key], key.replace("_", " ")
+    if not text.strip():
+        return f"The {name} is empty; it needs at least one letter."
+    if len(text) > 200:
+        return f"The {name} has {len(text)} characters; it may have up to 200."
+    for character in text:
+        if unicodedata.category(character)[0] in "CZ" and character not in f" {JOINERS}":
+            return (
+                f"The {name} holds U+{ord(character):04X}, which cannot be seen;"
+                " it may hold letters, signs, emoji and plain spaces, on one line."
+            )
+    return None
+
+
+def check_slug() -> str | None:
+    """Return what is wrong with the distribution's name (Core Metadata specification, Name)."""
+    slug = ANSWERS["__asked_slug"]
+    if len(slug) <= 80 and DISTRIBUTION.fullmatch(slug):
+        return None
+    return (
+        f"The project slug {slug!r} is no legal name of a distribution; it may have up to 80 ASCII"
+        " letters, digits, '.', '_' and '-', and begins and ends with a letter or digit,"
+        " such as my-service."
+    )
+
+
+def check_package() -> str | None:
+    """Return what is wrong with the import name."""
+    package = ANSWERS["package_name"]
+    if not PACKAGE.fullmatch(package):
+        reason = "is no lower-case identifier of up to 40 ASCII letters, digits and '_'"
+    elif keyword.iskeyword(package):
+        reason = "is a keyword of Python"
+    elif package in sys.stdlib_module_names:
+        reason = "is a module of Python's standard library"
+    elif package in INSTALLED:
+        reason = "is the import name of a package that the project depends on"
+    elif package in OF_THE_PROJECT:
+        reason = "is another folder of the project"
+    else:
+        return None
+    return f"The package name {package!r} {reason}; choose one that is free, such as my_service."
+
+
+def check_domain() -> str | None:
+    """Return what is wrong with the domain name (RFC 1123, section 2.1)."""
+    domain = ANSWERS["domain_name"]
+    if DOMAIN.fullmatch(domain):
+        return None
+    return (
+        f"{domain!r} is no domain name; give one such as www.example.com, without scheme, port or"
+        " path, and an international one in its xn-- form."
+    )
+
+
+def check_email() -> str | None:
+    """Return what is wrong with the e-mail address."""
+    email = ANSWERS["author_email"]
+    if EMAIL.fullmatch(email):
+        return None
+    return f"{email!r} is no e-mail address; give one such as ada@example.com."
+
+
+problems = [
+    check_text("project_name"),
+    check_slug(),
+    check_package(),
+    check_text("description"),
+    check_text("author_name"),
+    check_email(),
+    check_domain(),
+]
+if any(problems):
+    sys.exit("\n".join(problem for problem in problems if problem))

@@ -2,7 +2,7 @@
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from aiohttp import web
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -85,13 +85,13 @@ class Settings(BaseSettings):
 SETTINGS: Final = web.AppKey("SETTINGS", Settings)
 
 
-def load_settings(**overrides: Any) -> Settings:
+def load_settings() -> Settings:
     """Return the settings, or leave the process with one message that names every wrong variable.
 
     Raises SystemExit: doors only.
     """
     try:
-        return Settings(**overrides)
+        return Settings()
     except ValidationError as error:
         wrong: dict[str, str] = {}
         for item in error.errors(include_url=False, include_context=False, include_input=False):

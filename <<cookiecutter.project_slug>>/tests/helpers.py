@@ -1,0 +1,55 @@
+"""Running the servers for real."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession, UnixConnector, web
+from aiohttp.test_utils import TestClient
+
+Client = TestClient[web.Request, web.Application]
+
+# % filter replace("package_name", cookiecutter.package_name)
+STANDALONE = [sys.executable, "-m", "package_name"]
+# % endfilter
+GUNICORN = [
+    str(Path(sys.executable).with_name("gunicorn")),
+    "--config",
+    str(Path(__file__).parent.parent / "deploy/gunicorn.conf.py"),
+]
+
+
+def json_lines(output: str) -> list[dict[str, Any]]:
+    """Return the log lines of a server; raises ValueError if one is not a JSON object."""
+    return [json.loads(line) for line in output.splitlines()]
+
+
+@contextmanager
+def running(
+    command: list[str], socket: Path, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a server, wait until it listens on its Unix socket, and end it if the test did not."""
+    pipe = subprocess.PIPE
+    everything = os.environ | environment
+    with subprocess.Popen(command, env=everything, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while not socket.exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    process.kill()
+                    raise AssertionError(process.communicate())
+                time.sleep(0.02)
+            yield process
+        finally:
+            process.kill()
+
+
+def session(socket: Path) -> ClientSession:
+    """Return a client of the server that listens on the socket; the host name is of no account."""
+    return ClientSession("http://localhost", connector=UnixConnector(str(socket)))

@@ -1,0 +1,54 @@
+import logging
+
+import pytest
+from aiohttp import web
+from pytest_aiohttp import AiohttpClient
+
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name import dev, logs
+
+
+# % endfilter
+@pytest.fixture(autouse=True)
+def _leave_logging_alone(monkeypatch: pytest.MonkeyPatch, development: None) -> None:
+    monkeypatch.setattr(logs, "configure", lambda **_: None)
+
+
+# The toolbar keeps its state under a plain string.
+@pytest.mark.filterwarnings("ignore:It is recommended to use web.RequestKey")
+async def test_live_reload_and_the_toolbar_are_allowed(aiohttp_client: AiohttpClient) -> None:
+    client = await aiohttp_client(dev.app_factory())
+    async with client.get("/") as response:
+        policy = response.headers["Content-Security-Policy"]
+        assert client.port
+        assert f"script-src 'self' http://127.0.0.1:{client.port + 1}" in policy
+        assert "_debugtoolbar" in await response.text()
+    async with client.get("/_debugtoolbar") as response:
+        assert response.status == 200
+        assert "Content-Security-Policy" not in response.headers
+
+
+async def test_json_bodies_are_logged_and_still_read(
+    aiohttp_client: AiohttpClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def echo(request: web.Request) -> web.Response:
+        return web.Response(body=await request.read())
+
+    app = dev.app_factory()
+    app.router.add_post("/echo", echo)
+    client = await aiohttp_client(app)
+    caplog.set_level(logging.INFO)
+    logged = []
+    for send in ({"json": {"a": 1}}, {"data": {"password": "x"}}, {"json": "x" * 5000}):
+        caplog.clear()
+        async with client.post("/echo", **send) as response:
+            assert await response.read()
+        logged.append([getattr(record, "body", None) for record in caplog.records])
+    assert logged[0] == ['{"a": 1}']
+    assert not any(logged[1] + logged[2])
+
+
+def test_it_is_for_development_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    with pytest.raises(SystemExit, match="for production"):
+        dev.app_factory()

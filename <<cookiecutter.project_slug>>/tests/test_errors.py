@@ -1,0 +1,128 @@
+import json
+import logging
+
+import pytest
+from aiohttp import ClientPayloadError, hdrs, web
+from pytest_aiohttp import AiohttpClient
+
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.app import create_app
+from package_name.web import errors
+
+from .helpers import Client
+
+# % endfilter
+SECRET = "the-password-in-the-exception"
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+async def boom(_request: web.Request) -> web.Response:
+    raise RuntimeError(SECRET)
+
+
+async def late(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"half of it")
+    raise RuntimeError(SECRET)
+
+
+async def moved(_request: web.Request) -> web.Response:
+    raise web.HTTPFound("/")
+
+
+async def teapot(_request: web.Request) -> web.Response:
+    raise web.HTTPTooManyRequests(text="Slow down.", headers={hdrs.RETRY_AFTER: "7"})
+
+
+async def own_500(_request: web.Request) -> web.Response:
+    raise web.HTTPInternalServerError(text=SECRET)
+
+
+@pytest.fixture
+async def failing(aiohttp_client: AiohttpClient) -> Client:
+    app = create_app()
+    for handler in (boom, late, moved, teapot, own_500):
+        app.router.add_get(f"/{handler.__name__}", handler)
+    return await aiohttp_client(app)
+
+
+@pytest.mark.parametrize(
+    "accept", ["*/*", "application/json", "application/problem+json", "image/*"]
+)
+async def test_programs_get_problem_json(client: Client, accept: str) -> None:
+    async with client.get("/nowhere", headers={hdrs.ACCEPT: accept}) as response:
+        assert response.status == 404
+        assert response.content_type == "application/problem+json"
+        assert await response.json() == {
+            "type": "about:blank",
+            "title": "Not Found",
+            "status": 404,
+            "request_id": response.headers["X-Request-ID"],
+        }
+
+
+async def test_browsers_get_a_page(client: Client) -> None:
+    async with client.get("/nowhere", headers={hdrs.ACCEPT: BROWSER}) as response:
+        assert response.status == 404
+        assert response.content_type == "text/html"
+        assert errors.SENTENCES[404] in await response.text()
+        assert response.headers[hdrs.VARY] == hdrs.ACCEPT
+        assert response.headers[hdrs.CACHE_CONTROL] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/boom", "/own_500"])
+@pytest.mark.parametrize("accept", ["*/*", BROWSER])
+async def test_a_500_shows_the_id_and_nothing_else(
+    failing: Client, path: str, accept: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with failing.get(path, headers={hdrs.ACCEPT: accept}) as response:
+        assert response.status == 500
+        text = await response.text()
+        assert response.headers["X-Request-ID"] in text
+        for given_away in (SECRET, "RuntimeError", "Traceback", ".py"):
+            assert given_away not in text
+
+
+async def test_what_went_wrong_is_logged(failing: Client, caplog: pytest.LogCaptureFixture) -> None:
+    await failing.get("/boom")
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.exc_info
+    assert SECRET in str(record.exc_info[1])
+
+
+async def test_an_error_page_that_fails_is_problem_json(
+    failing: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "SENTENCES", None)  # so that the page cannot be made
+    async with failing.get("/boom", headers={hdrs.ACCEPT: BROWSER}) as response:
+        assert response.status == 500
+        assert json.loads(await response.text())["status"] == 500
+
+
+async def test_half_a_response_is_not_followed_by_another(
+    failing: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with failing.get("/late") as response:
+        assert response.status == 200
+        with pytest.raises(ClientPayloadError):
+            await response.read()
+    assert SECRET in caplog.text
+
+
+async def test_headers_and_text_of_an_error_are_kept(failing: Client) -> None:
+    async with failing.get("/teapot") as response:
+        assert response.status == 429
+        assert response.headers[hdrs.RETRY_AFTER] == "7"
+        assert (await response.json())["detail"] == "Slow down."
+    async with failing.get("/teapot", headers={hdrs.ACCEPT: BROWSER}) as response:
+        assert "Slow down." in await response.text()
+    async with failing.post("/") as response:
+        assert response.status == 405
+        assert response.headers[hdrs.ALLOW] == "GET,HEAD"
+
+
+async def test_redirections_pass(failing: Client) -> None:
+    async with failing.get("/moved", allow_redirects=False) as response:
+        assert response.status == 302
+        assert response.headers[hdrs.LOCATION] == "/"

@@ -1,0 +1,113 @@
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+from aiohttp import WSMsgType, hdrs, web
+from pytest_aiohttp import AiohttpClient
+
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.app import create_app
+
+from .helpers import Client
+
+# % endfilter
+EXPECTED = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Referrer-Policy": "strict-origin-when-cross-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+RETIRED = ["Expect-CT", "Feature-Policy", "P3P", "Pragma", "Public-Key-Pins", "X-XSS-Protection"]
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write_eof(b"streamed")
+    return response
+
+
+async def socket(request: web.Request) -> web.WebSocketResponse:
+    response = web.WebSocketResponse()
+    await response.prepare(request)
+    await response.send_str("hello")
+    await response.close()
+    return response
+
+
+async def boom(_request: web.Request) -> web.Response:
+    raise RuntimeError
+
+
+@pytest.fixture
+async def everything(aiohttp_client: AiohttpClient) -> Client:
+    app = create_app()
+    for handler in (stream, socket, boom):
+        app.router.add_get(f"/{handler.__name__}", handler)
+    return await aiohttp_client(app)
+
+
+def check(headers: Mapping[str, str]) -> None:
+    for name, value in EXPECTED.items():
+        assert headers[name] == value
+    policy = dict(
+        directive.strip().split(" ", 1)
+        for directive in headers["Content-Security-Policy"].split(";")
+    )
+    assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
+    assert policy["form-action"] == "'self'"
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert headers[hdrs.CACHE_CONTROL]
+    assert len(headers["X-Request-ID"]) == 32
+    assert hdrs.SERVER not in headers
+    assert not [name for name in RETIRED if name in headers]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/", 200),
+        ("/about", 200),
+        ("/livez", 200),
+        ("/static/site.css", 200),
+        ("/robots.txt", 200),
+        ("/stream", 200),
+        ("/nowhere", 404),
+        ("/static/nowhere", 404),
+        ("/admin/", 403),
+        ("/boom", 500),
+    ],
+)
+async def test_every_response_has_them(everything: Client, path: str, status: int) -> None:
+    async with everything.get(path) as response:
+        assert response.status == status
+        check(response.headers)
+        assert "Strict-Transport-Security" not in response.headers
+
+
+async def test_a_websocket_has_them_too(everything: Client) -> None:
+    async with everything.ws_connect("/socket") as websocket:
+        check(websocket._response.headers)
+        assert (await websocket.receive()).type is WSMsgType.TEXT
+
+
+async def test_a_refused_expectation_has_them_too(everything: Client) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", everything.server.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\nConnection: close\r\n\r\n")
+    head, *lines = (await reader.read()).partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    writer.close()
+    assert " 417 " in head
+    check({name: value for name, _, value in (line.partition(": ") for line in lines)})
+
+
+async def test_over_tls_the_browser_is_told_to_stay_there(
+    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", "127.0.0.1")
+    client = await aiohttp_client(create_app())
+    async with client.get("/", headers={"X-Forwarded-Proto": "https"}) as response:
+        assert response.headers["Strict-Transport-Security"] == "max-age=63072000"
+    async with client.get("/", headers={"X-Forwarded-Proto": "http"}) as response:
+        assert "Strict-Transport-Security" not in response.headers

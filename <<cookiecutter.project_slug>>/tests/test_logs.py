@@ -1,0 +1,183 @@
+import asyncio
+import io
+import json
+import logging
+import os
+import pty
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+import structlog
+from aiohttp import web
+from pytest_aiohttp import AiohttpClient
+
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name import logs
+from package_name.app import create_app
+
+from .helpers import json_lines
+
+# % endfilter
+library = logging.getLogger("some.library")
+STARTED: ContextVar[str] = ContextVar("STARTED")
+TOUCHED: ContextVar[str] = ContextVar("TOUCHED")
+
+
+@pytest.fixture
+def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.BytesIO]:
+    """All logging of the process, as production writes it."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "utf-8", write_through=True))
+    handlers, level = logging.root.handlers[:], logging.root.level
+    before = structlog.get_config()
+    logs.configure(level="INFO", json=True)
+    yield raw
+    logging.captureWarnings(False)
+    structlog.configure(**before)
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+async def everywhere(request: web.Request) -> web.Response:
+    """Log from the handler, from a task, and from threads started in both ways."""
+    library.info("handler")
+    await asyncio.create_task(asyncio.to_thread(library.info, "task and to_thread"))
+    await asyncio.get_running_loop().run_in_executor(None, library.info, "executor")
+    await asyncio.sleep(0.01)  # so that requests overlap
+    library.info("after")
+    return web.Response()
+
+
+async def test_every_record_of_a_request_carries_its_id(
+    aiohttp_client: AiohttpClient, output: io.BytesIO
+) -> None:
+    app = create_app()
+    app.router.add_get("/everywhere", everywhere)
+    client = await aiohttp_client(app)
+    answers = await asyncio.gather(*(client.get("/everywhere") for _ in range(5)))
+    await client.close()  # all lines are written then
+    records = json_lines(output.getvalue().decode())
+    for answer in answers:
+        request_id = answer.headers["X-Request-ID"]
+        events = [record["event"] for record in records if record["request_id"] == request_id]
+        assert events == ["handler", "task and to_thread", "executor", "after", "request"]
+    assert len(records) == 25
+
+
+async def test_the_access_line(aiohttp_client: AiohttpClient, output: io.BytesIO) -> None:
+    client = await aiohttp_client(create_app())
+    async with client.get("/about?a=b", headers={"User-Agent": "tests"}) as response:
+        await response.read()
+    async with client.get("/static/site.css") as response:
+        size = len(await response.read())
+    await client.close()
+    about, css = json_lines(output.getvalue().decode())
+    assert about.pop("duration_ms") >= 0
+    assert about.pop("timestamp").endswith("Z")
+    assert about.pop("bytes") > 500
+    assert css["bytes"] >= size
+    assert css["route"] == "static"
+    assert about == {
+        "event": "request",
+        "level": "info",
+        "logger": "access",
+        "request_id": about["request_id"],
+        "client": "127.0.0.1",
+        "method": "GET",
+        "path": "/about?a=b",
+        "route": "about",
+        "status": 200,
+        "user_agent": "tests",
+    }
+
+
+async def test_what_is_not_http_is_logged_too(
+    aiohttp_client: AiohttpClient, output: io.BytesIO
+) -> None:
+    client = await aiohttp_client(create_app())
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    writer.write(b"NONSENSE\r\n\r\n")
+    assert b" 400 " in await reader.read()
+    writer.close()
+    await client.close()
+    line = json_lines(output.getvalue().decode())[-1]
+    assert (line["event"], line["client"], line["status"]) == (
+        "malformed request",
+        "127.0.0.1",
+        400,
+    )
+
+
+def test_a_level_above_info_silences_the_access_log(output: io.BytesIO) -> None:
+    logs.configure(level="WARNING", json=True)
+    app = create_app()
+    args = app._handler_args
+    assert args
+    assert not args["access_log_class"](args["access_log"], "").enabled
+
+
+def test_errors_warnings_and_extras(output: io.BytesIO) -> None:
+    try:
+        raise ValueError("for the log")
+    except ValueError:
+        library.exception("it failed", extra={"order": 7})
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("mind this", UserWarning, stacklevel=1)
+    failed, warned = json_lines(output.getvalue().decode())
+    assert failed["order"] == 7
+    assert failed["level"] == "error"
+    assert "ValueError: for the log" in failed["exception"]
+    assert "request_id" not in failed
+    assert "mind this" in warned["event"]
+
+
+@pytest.mark.parametrize("value", ["\udcff", 2**70, object(), {1: 2}, b"bytes"])
+def test_nothing_is_too_odd_to_be_logged(output: io.BytesIO, value: Any) -> None:
+    library.info("odd", extra={"value": value})
+    assert json.loads(output.getvalue())["event"] == "odd"
+
+
+async def test_a_variable_set_at_start_up_is_seen_and_one_set_in_a_handler_is_not(
+    aiohttp_client: AiohttpClient,
+) -> None:
+    async def start(_app: web.Application) -> None:
+        STARTED.set("at start-up")
+
+    async def handler(request: web.Request) -> web.Response:
+        seen = TOUCHED.get("untouched")
+        TOUCHED.set("touched")
+        return web.json_response([STARTED.get("unseen"), seen])
+
+    app = create_app()
+    app.on_startup.append(start)
+    app.router.add_get("/variables", handler)
+    client = await aiohttp_client(app)
+    for _ in range(2):  # on the same connection
+        async with client.get("/variables") as response:
+            assert await response.json() == ["at start-up", "untouched"]
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_development_writes_coloured_text(no_color: str, coloured: bool) -> None:
+    program = f"""
+import logging, structlog
+from {logs.__name__} import configure
+configure(level="INFO", json=False)
+logging.getLogger("library").info("hello")
+structlog.get_logger().info("request")
+"""
+    environment = os.environ | ({"NO_COLOR": no_color} if no_color else {})
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", program], stdout=theirs, env=environment, check=True)
+    os.close(theirs)
+    text = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "hello" in text
+    assert "request" in text
+    assert ("\x1b[" in text) is coloured

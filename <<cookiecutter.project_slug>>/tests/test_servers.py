@@ -1,0 +1,138 @@
+import asyncio
+import json
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import aiojobs.aiohttp
+import pytest
+from aiohttp import ClientSession, web
+from pytest_aiohttp import AiohttpClient
+
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.app import create_app
+
+from .helpers import GUNICORN, STANDALONE, json_lines, running, session
+
+# % endfilter
+WORKERS = ["aiohttp.GunicornWebWorker", "aiohttp.GunicornUVLoopWebWorker"]
+
+
+def commands(path: Path) -> dict[str, list[str]]:
+    gunicorn = [*GUNICORN, "--bind", f"unix:{path}"]
+    return {
+        "standalone": [*STANDALONE, "--path", str(path)],
+        "asyncio": [*gunicorn, "--worker-class", WORKERS[0]],
+        "uvloop": [*gunicorn, "--worker-class", WORKERS[1]],
+    }
+
+
+@pytest.mark.parametrize("server", ["standalone", "asyncio", "uvloop"])
+async def test_it_serves_logs_and_stops(server: str, tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    with running(commands(path)[server], path) as process:
+        async with session(path) as client, client.get("/") as response:
+            assert response.status == 200
+            request_id = response.headers["X-Request-ID"]
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = await asyncio.to_thread(process.communicate, timeout=20)
+    assert process.returncode == 0
+    assert stderr == ""
+    (access,) = [line for line in json_lines(stdout) if line["logger"] == "access"]
+    assert access["request_id"] == request_id
+    assert access["client"] == "unix"
+    assert set(access) == {
+        *("event", "level", "logger", "timestamp", "request_id", "client", "method", "path"),
+        *("route", "status", "bytes", "duration_ms", "user_agent"),
+    }
+
+
+async def test_standalone_serves_a_port_and_a_socket_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    with running([*STANDALONE, "--port", "0", "--path", str(path)], path) as process:
+        assert process.stdout
+        first = json.loads(process.stdout.readline())["event"]
+        assert first.startswith("listening on http://127.0.0.1:")
+        async with ClientSession() as tcp, tcp.get(first.split()[-1] + "/livez") as response:
+            assert response.status == 200
+        async with session(path) as unix, unix.get("/livez") as response:
+            assert response.status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+
+
+def refusal(*arguments: str) -> str:
+    done = subprocess.run(
+        [*STANDALONE, *arguments], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    assert "--port" in refusal(f"--port={port}")
+
+
+def test_addresses_in_use_are_refused_and_left_alone(tmp_path: Path) -> None:
+    with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as unix:
+        tcp.bind(("127.0.0.1", 0))
+        tcp.listen()
+        unix.bind(str(tmp_path / "used.sock"))
+        unix.listen()
+        assert "Cannot listen" in refusal("--port", str(tcp.getsockname()[1]))
+        assert "another server listens" in refusal("--path", str(tmp_path / "used.sock"))
+        assert (tmp_path / "used.sock").is_socket()
+    (tmp_path / "file").write_text("precious")
+    assert "is no socket" in refusal("--path", str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "precious"
+    assert "Cannot listen" in refusal("--path", str(tmp_path / "no" / "folder"))
+
+
+async def test_a_socket_left_behind_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    with running([*STANDALONE, "--path", str(path)], path) as process:
+        process.kill()
+        process.wait()
+    assert path.is_socket()
+    with running([*STANDALONE, "--path", str(path)], path) as process:
+        assert process.stdout
+        assert "listening" in process.stdout.readline()
+        async with session(path) as client, client.get("/livez") as response:
+            assert response.status == 200
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 20) == 0
+
+
+async def test_a_handler_ends_with_its_client_but_shielded_work_does_not(
+    aiohttp_client: AiohttpClient,
+) -> None:
+    started, cancelled, written = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def write() -> None:
+        started.set()
+        await asyncio.sleep(0.2)
+        written.set()
+
+    async def handler(request: web.Request) -> web.Response:
+        try:
+            await aiojobs.aiohttp.shield(request, write())
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return web.Response()
+
+    app = create_app()
+    app.router.add_get("/slow", handler)
+    client = await aiohttp_client(app)
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+    await started.wait()
+    writer.transport.abort()
+    async with asyncio.timeout(5):
+        await cancelled.wait()
+        assert not written.is_set()
+        await written.wait()
+    assert reader

@@ -1,0 +1,92 @@
+import re
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.settings import Settings, load_settings
+
+from .helpers import GUNICORN, STANDALONE, running
+
+# % endfilter
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_environment_comes_first_then_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("LOG_LEVEL=ERROR\nGRACEFUL_TIMEOUT=7\nSOMEBODY_ELSES=1\n")
+    monkeypatch.setenv("LOG_LEVEL", "WARNING")
+    settings = load_settings()
+    assert settings.log_level == "WARNING"
+    assert settings.graceful_timeout == 7
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.0/8, ::1,unix")
+    assert load_settings().trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("::1"), "unix")
+    monkeypatch.setenv("TRUSTED_PROXIES", "")
+    assert load_settings().trusted_proxies == ()
+
+
+def test_one_message_names_every_wrong_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SECRET_KEYS")
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    monkeypatch.setenv("KEEPALIVE_TIMEOUT", "-1")
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.300")
+    with pytest.raises(SystemExit) as error:
+        load_settings()
+    named = re.findall(r"^  ([A-Z_]+): .", str(error.value), re.MULTILINE)
+    assert sorted(named) == ["KEEPALIVE_TIMEOUT", "LOG_LEVEL", "SECRET_KEYS", "TRUSTED_PROXIES"]
+
+
+@pytest.mark.parametrize("key", ["short-but-somehow-secret", "development-only-" + "x" * 32])
+def test_production_refuses_a_bad_key_and_does_not_show_it(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("SECRET_KEYS", key)
+    with pytest.raises(SystemExit) as error:
+        load_settings()
+    assert "SECRET_KEYS: " in str(error.value)
+    assert key not in str(error.value)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"LOG_LEVEL=\xff\n")
+    with pytest.raises(SystemExit, match=r"\.env is not UTF-8"):
+        load_settings()
+
+
+def test_keys_are_not_shown() -> None:
+    settings = load_settings()
+    assert settings.secret_keys[0].get_secret_value() not in repr(settings)
+
+
+@pytest.mark.parametrize("command", [STANDALONE, GUNICORN])
+def test_servers_refuse_to_start_with_one_message(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SECRET_KEYS")
+    never = tmp_path / "never"
+    with pytest.raises(AssertionError) as error, running(command, never, LOG_LEVEL="LOUD"):
+        pass
+    stdout, stderr = error.value.args[0]
+    assert stdout == ""
+    assert stderr.splitlines()[0] == "Cannot start, the settings are wrong:"
+    assert "SECRET_KEYS" in stderr
+    assert "LOG_LEVEL" in stderr
+    assert "Traceback" not in stderr
+
+
+def test_the_example_is_complete_and_right(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    example = (ROOT / ".env.example").read_text()
+    named = re.findall(r"^([A-Z_]+)=(.*)$", example, re.MULTILINE)
+    assert [name for name, _ in named] == [name.upper() for name in Settings.model_fields]
+    monkeypatch.delenv("SECRET_KEYS")
+    (tmp_path / ".env").write_text(example)
+    settings = load_settings()
+    assert settings.development
+    for name, field in Settings.model_fields.items():
+        if name not in {"environment", "secret_keys"}:
+            assert getattr(settings, name) == field.default, name

@@ -1,0 +1,200 @@
+import asyncio
+import base64
+import gzip
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import brotli
+import pytest
+from aiohttp import hdrs, web
+from pytest_aiohttp import AiohttpClient
+
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.web import static
+from package_name.web.precompress import precompress
+
+from .helpers import Client
+
+# % endfilter
+IMMUTABLE = "public, max-age=31536000, immutable"
+CSS = b"body { color: rebeccapurple }\n" * 50
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "secret").write_text("not for you")
+    directory = tmp_path / "static"
+    (directory / "sub").mkdir(parents=True)
+    (directory / "site.css").write_bytes(CSS)
+    (directory / "out").symlink_to(tmp_path / "secret")
+    (directory / "loop").symlink_to("loop")
+    (directory / "data.unknown").write_bytes(b"\0")
+    return directory
+
+
+@pytest.fixture
+async def files(aiohttp_client: AiohttpClient, directory: Path) -> Client:
+    app = web.Application()
+    static.setup(app, directory)
+    return await aiohttp_client(app, auto_decompress=False)
+
+
+def resource(client: Client) -> static.StaticFiles:
+    assert client.app
+    return client.app[static.STATIC]
+
+
+async def test_the_right_version_is_kept_for_good(files: Client) -> None:
+    url = resource(files).versioned_url("site.css")
+    digest = base64.urlsafe_b64encode(hashlib.sha256(CSS).digest()).decode()
+    assert resource(files).url_for(filename="/site.css").query["v"] == digest
+    async with files.get(url) as response:
+        assert await response.read() == CSS
+        assert response.headers[hdrs.CACHE_CONTROL] == IMMUTABLE
+        assert response.headers[hdrs.CONTENT_TYPE] == "text/css; charset=utf-8"
+
+
+@pytest.mark.parametrize("query", ["", "?v=", "?v=wrong"])
+async def test_no_version_or_a_wrong_one_is_asked_for_again(files: Client, query: str) -> None:
+    async with files.get("/static/site.css" + query) as response:
+        assert response.status == 200
+        assert response.headers[hdrs.CACHE_CONTROL] == "no-cache"
+        etag = response.headers[hdrs.ETAG]
+    async with files.get("/static/site.css" + query, headers={"If-None-Match": etag}) as response:
+        assert response.status == 304
+        assert response.headers[hdrs.CACHE_CONTROL] == "no-cache"
+
+
+async def test_a_file_is_read_once_and_again_only_when_it_changed(
+    files: Client, directory: Path
+) -> None:
+    opened = []
+    watching = True
+
+    def audit(event: str, args: tuple[object, ...]) -> None:
+        if watching and event == "open" and str(args[0]).endswith("site.css"):
+            opened.append(args[0])
+
+    sys.addaudithook(audit)
+    path = directory / "site.css"
+    first = resource(files).versioned_url("site.css")
+    assert len(opened) == 1
+    for _ in range(100):
+        assert resource(files).versioned_url("site.css") == first
+    assert len(opened) == 1
+    path.write_bytes(CSS + b"/**/")
+    opened.clear()
+    assert resource(files).versioned_url("site.css") != first
+    assert len(opened) == 1
+    watching = False
+    async with files.get(first) as response:
+        assert response.headers[hdrs.CACHE_CONTROL] == "no-cache"
+
+
+@pytest.mark.parametrize("name", ["missing.css", "../secret", "out", "sub", "nul\0"])
+async def test_what_is_no_file_of_the_directory_has_no_version(files: Client, name: str) -> None:
+    assert "v" not in resource(files).url_for(filename=name).query
+    with pytest.raises(FileNotFoundError):
+        resource(files).integrity(name)
+
+
+def test_integrity_is_the_hash(directory: Path) -> None:
+    files = static.StaticFiles("/static", directory, name="static")
+    digest = base64.b64encode(hashlib.sha256(CSS).digest()).decode()
+    assert files.integrity("site.css") == f"sha256-{digest}"
+
+
+def test_the_version_can_be_left_out(directory: Path) -> None:
+    files = static.StaticFiles("/static", directory, name="static")
+    assert files.versioned_url("missing.css") == "/static/missing.css"
+    assert str(files.url_for(filename="site.css", append_version=False)) == "/static/site.css"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/",
+        "/static/sub",
+        "/static/missing",
+        "/static/out",
+        "/static/loop",
+        "/static/..%2Fsecret",
+        "/static/%2e%2e/secret",
+        "/static/sub/..%2f..%2fsecret",
+        "/static//etc/passwd",
+        "/static/%2Fetc%2Fpasswd",
+        "/static/nul%00",
+        "/static/" + "x" * 300,
+    ],
+)
+async def test_nothing_else_is_served(files: Client, path: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", files.server.port)
+    writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    assert b" 404 " in answer.splitlines()[0]
+    assert b"not for you" not in answer
+
+
+async def test_unknown_types_are_bytes(files: Client) -> None:
+    async with files.get("/static/data.unknown") as response:
+        assert response.content_type == "application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "coding"),
+    [
+        ("gzip, br", "br"),
+        ("gzip", "gzip"),
+        ("GZIP;q=0.5", "gzip"),
+        ("br;q=0, gzip", "gzip"),
+        ("*", "br"),
+        ("*;q=0", None),
+        ("identity", None),
+        ("br;q=0, gzip;q=0", None),
+    ],
+)
+async def test_compressed_siblings_are_sent_when_accepted(
+    files: Client, directory: Path, accept_encoding: str, coding: str | None
+) -> None:
+    written = precompress(directory)
+    assert {path.name for path in written} == {"site.css.br", "site.css.gz"}
+    url = resource(files).versioned_url("site.css")
+    async with files.get(url, headers={hdrs.ACCEPT_ENCODING: accept_encoding}) as response:
+        assert response.headers.get(hdrs.CONTENT_ENCODING) == coding
+        assert response.headers[hdrs.VARY] == hdrs.ACCEPT_ENCODING
+        assert response.headers[hdrs.CONTENT_TYPE] == "text/css; charset=utf-8"
+        assert response.headers[hdrs.CACHE_CONTROL] == IMMUTABLE
+        body = await response.read()
+    decompress = {"br": brotli.decompress, "gzip": gzip.decompress, None: bytes}[coding]
+    assert decompress(body) == CSS
+
+
+async def test_a_sibling_older_than_its_file_is_not_sent(files: Client, directory: Path) -> None:
+    precompress(directory)
+    path = directory / "site.css"
+    path.write_bytes(CSS + b"p { color: red }")
+    later = path.stat().st_mtime_ns + 1_000_000_000
+    os.utime(path, ns=(later, later))
+    async with files.get("/static/site.css", headers={hdrs.ACCEPT_ENCODING: "br"}) as response:
+        assert hdrs.CONTENT_ENCODING not in response.headers
+        assert (await response.read()).endswith(b"p { color: red }")
+
+
+async def test_a_sibling_that_is_a_link_is_not_followed(files: Client, directory: Path) -> None:
+    (directory / "site.css.br").symlink_to(directory.parent / "secret")
+    async with files.get("/static/site.css", headers={hdrs.ACCEPT_ENCODING: "br"}) as response:
+        assert await response.read() == CSS
+
+
+def test_precompress_keeps_what_gets_smaller(directory: Path) -> None:
+    (directory / "picture.png").write_bytes(bytes(1000))
+    noise = directory / "noise.bin"
+    noise.write_bytes(os.urandom(1000))
+    stale = directory / "noise.bin.gz"
+    stale.write_bytes(b"of another time")
+    assert [path.name for path in precompress(directory)] == ["site.css.br", "site.css.gz"]
+    assert not stale.exists()
+    assert precompress(directory)  # a second time, over its own work

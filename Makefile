@@ -1,0 +1,51 @@
+# The template's own targets; `make` lists them. What it bakes has a Makefile of its own.
+PYTHON ?= python3
+VENV = $(CURDIR)/.cache/venv
+BIN = $(VENV)/bin
+TEMPLATE = <<cookiecutter.project_slug>>
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint format clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Bake the default project into demo/ and serve it at http://localhost:8080
+	@tests/system-packages.sh demo
+	@$(MAKE) --silent $(VENV)/installed
+	@rm -rf demo
+	@$(BIN)/cookiecutter --no-input --default-config --output-dir demo . >/dev/null
+	@PATH="$(BIN):$$PATH" $(MAKE) --no-print-directory -C demo/my-service --silent install
+	@echo "Serving demo/my-service at http://localhost:8080; Ctrl-C stops it"
+	@$(MAKE) --no-print-directory -C demo/my-service run
+
+test: ## Run every test of the template, on what it bakes
+	@tests/system-packages.sh test
+	@$(MAKE) --silent $(VENV)/installed
+	@PATH="$(BIN):$$PATH" $(BIN)/pytest --numprocesses 2 --dist loadgroup
+
+bench: ## Measure the baked application side by side with the smallest one
+	@tests/system-packages.sh bench
+	@$(MAKE) --silent $(VENV)/installed
+	@PATH="$(BIN):$$PATH" $(BIN)/python bench/run.py
+
+lint: $(VENV)/installed ## Look for mistakes in the template
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
+
+format: $(VENV)/installed ## Format the template
+	$(BIN)/ruff check --no-cache --fix .
+	$(BIN)/ruff format --no-cache .
+
+clean: ## Remove all that was made
+	rm -rf .cache demo
+
+# uv is taken from the pinned list, so that one command installs all of it.
+$(VENV)/installed: tests/requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
+	@echo "Installing the template's tools"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' $< | cut -d ' ' -f 1)"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python $<
+	@touch $@

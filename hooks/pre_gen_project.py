@@ -7,6 +7,8 @@ import sys
 import unicodedata
 
 ANSWERS = json.loads(r"""<< cookiecutter | tojson >>""")
+# As given on the command line, before cookiecutter took them for templates.
+GIVEN = json.loads(r"""<< _cookiecutter | default({}) | tojson >>""")
 
 # What the dependencies install at top level (tests/test_answers.py compares it with what they do).
 INSTALLED = """
@@ -32,6 +34,11 @@ EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
 def check_text(key: str) -> str | None:
     """Return what is wrong with free text, which has to fit on a line of every kind of file."""
     text, name = ANSWERS[key], key.replace("_", " ")
+    if GIVEN.get(key, text) != text and re.search("<(%|#|<)", GIVEN[key]):
+        return (
+            f"The {name} {GIVEN[key]!r} was taken for a template and became {text!r};"
+            " type it at the prompt instead."
+        )
     if not text.strip():
         return f"The {name} is empty; it needs at least one letter."
     if len(text) > 200:

@@ -8,6 +8,7 @@ from pytest_aiohttp import AiohttpClient
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
 from package_name.web import errors
+from package_name.web.templating import render
 
 from .helpers import Client
 
@@ -36,13 +37,17 @@ async def teapot(_request: web.Request) -> web.Response:
 
 
 async def own_500(_request: web.Request) -> web.Response:
-    raise web.HTTPInternalServerError(text=SECRET)
+    raise web.HTTPInternalServerError(reason=SECRET, text=SECRET)
+
+
+async def no_template(request: web.Request) -> web.Response:
+    return render(request, f"{SECRET}.html")
 
 
 @pytest.fixture
 async def failing(aiohttp_client: AiohttpClient) -> Client:
     app = create_app()
-    for handler in (boom, late, moved, teapot, own_500):
+    for handler in (boom, late, moved, teapot, own_500, no_template):
         app.router.add_get(f"/{handler.__name__}", handler)
     return await aiohttp_client(app)
 
@@ -71,21 +76,23 @@ async def test_browsers_get_a_page(client: Client) -> None:
         assert response.headers[hdrs.CACHE_CONTROL] == "no-store"
 
 
-@pytest.mark.parametrize("path", ["/boom", "/own_500"])
+@pytest.mark.parametrize("path", ["/boom", "/own_500", "/no_template"])
 @pytest.mark.parametrize("accept", ["*/*", BROWSER])
-async def test_a_500_shows_the_id_and_nothing_else(
-    failing: Client, path: str, accept: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_500_shows_the_id_and_nothing_else(failing: Client, path: str, accept: str) -> None:
     async with failing.get(path, headers={hdrs.ACCEPT: accept}) as response:
         assert response.status == 500
+        assert response.reason == "Internal Server Error"
         text = await response.text()
         assert response.headers["X-Request-ID"] in text
         for given_away in (SECRET, "RuntimeError", "Traceback", ".py"):
             assert given_away not in text
 
 
-async def test_what_went_wrong_is_logged(failing: Client, caplog: pytest.LogCaptureFixture) -> None:
-    await failing.get("/boom")
+@pytest.mark.parametrize("path", ["/boom", "/own_500", "/no_template"])
+async def test_what_went_wrong_is_logged(
+    failing: Client, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await failing.get(path)
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info
     assert SECRET in str(record.exc_info[1])

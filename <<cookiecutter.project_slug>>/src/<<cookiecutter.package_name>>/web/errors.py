@@ -24,11 +24,8 @@ SENTENCES: Final = {
 }
 """What a person reads, by status; other statuses show their reason phrase alone."""
 
+REASON_500: Final = "Internal Server Error"
 _OWN_HEADERS: Final = frozenset({hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH})
-
-
-def _default_text(error: web.HTTPException) -> bool:
-    return error.text == f"{error.status}: {error.reason}"
 
 
 def error_response(
@@ -73,7 +70,10 @@ async def errors_middleware(request: web.Request, handler: Handler) -> web.Strea
     except web.HTTPException as error:
         if error.status < 400:  # redirections are raised too
             raise
-        detail = None if _default_text(error) or error.status == 500 else error.text
+        if error.status == 500:
+            logger.exception("raised by a handler: %s", error.text)
+            return error_response(request, 500, REASON_500, None)
+        detail = None if error.text == f"{error.status}: {error.reason}" else error.text
         response = error_response(request, error.status, error.reason, detail)
         for name, value in error.headers.items():
             if name not in _OWN_HEADERS:
@@ -83,4 +83,4 @@ async def errors_middleware(request: web.Request, handler: Handler) -> web.Strea
         logger.exception("unhandled error")
         if request.writer.output_size > 0:
             raise  # half a response is sent: aiohttp closes the connection, so that nobody trusts it
-        return error_response(request, 500, "Internal Server Error", None)
+        return error_response(request, 500, REASON_500, None)

@@ -1,0 +1,208 @@
+"""Baking, and running what was baked."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SECRET = "a-key-of-the-tests-that-is-long-enough"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A baked project."""
+
+    path: Path
+    package: str
+
+    @property
+    def bin(self) -> Path:
+        """The programs of its virtual environment."""
+        return self.path / ".venv/bin"
+
+    def make(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run make in the project. Raises AssertionError with the output when it fails."""
+        done = subprocess.run(
+            ["make", *arguments],
+            cwd=self.path,
+            env=clean_environment(**variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """Return this process's environment without what would leak into a project's own make."""
+    leaks = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "VIRTUAL_ENV", "PYTEST_XDIST_WORKER"}
+    return {key: value for key, value in os.environ.items() if key not in leaks} | variables
+
+
+def answers() -> dict[str, str | list[str]]:
+    """Return the questions and their defaults, or their choices."""
+    questions = json.loads((ROOT / "cookiecutter.json").read_text())
+    return {key: value for key, value in questions.items() if not key.startswith("_")}
+
+
+def cookiecutter(
+    folder: Path, *arguments: str, typed: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run cookiecutter on the template, with a home of its own; ``typed`` answers the questions."""
+    program = [sys.executable, "-m", "cookiecutter", "--default-config", str(ROOT)]
+    options = ["--output-dir", str(folder), *([] if typed else ["--no-input"])]
+    return subprocess.run(
+        [*program, *options, *arguments],
+        env=clean_environment(HOME=str(folder.parent), PYTHONIOENCODING="utf-8"),
+        input=typed,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+Bake = Callable[..., Project]
+
+
+@pytest.fixture
+def bake(tmp_path: Path) -> Bake:
+    """Bake with some answers; those that are not given keep their defaults."""
+
+    def bake(**given: str) -> Project:
+        folder = tmp_path / f"bake-{len(list(tmp_path.iterdir()))}" / "out"
+        folder.mkdir(parents=True)
+        # Typed rather than given as arguments, which cookiecutter would take for templates.
+        typed = ""
+        for key, default in answers().items():
+            answer = given.get(key, "")
+            if answer and isinstance(default, list):
+                answer = str(default.index(answer) + 1)
+            typed += answer + "\n"
+        done = cookiecutter(folder, typed=typed)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (path,) = folder.iterdir()
+        (package,) = (path / "src").iterdir()
+        return Project(path, package.name)
+
+    return bake
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The default project, installed once and shared by the tests that run it."""
+    folder = tmp_path_factory.mktemp("installed") / "out"
+    folder.mkdir()
+    done = cookiecutter(folder)
+    assert done.returncode == 0, done.stderr
+    project = Project(folder / "my-service", "my_service")
+    project.make("install")
+    return project
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on, and whose successor is free too (adev takes both)."""
+    while True:
+        with socket.socket() as first, socket.socket() as second, suppress(OSError):
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            second.bind(("127.0.0.1", port + 1))
+            return port
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    """Return once the condition is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.05)
+
+
+@dataclass
+class Server:
+    """A server that was started, and what it has written."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def output(self) -> str:
+        """Return standard output and error so far."""
+        return self.log.read_text()
+
+    def group(self) -> list[int]:
+        """Return the processes that the server consists of: those of its session."""
+        members = []
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                # pid (comm) state ppid pgrp session
+                state, _, _, session = status.read_text().rpartition(")")[2].split()[:4]
+                if int(session) == self.process.pid and state != "Z":
+                    members.append(int(status.parent.name))
+        return members
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Signal the whole group, as the terminal's Ctrl-C does, and return the exit status."""
+        os.killpg(self.process.pid, number)
+        status = self.process.wait(timeout=30)
+        wait_for(lambda: not self.group(), "the last process to end")
+        return status
+
+
+@contextmanager
+def started(
+    command: list[str], log: Path, ready: Callable[[], bool], cwd: Path, **environment: str
+) -> Iterator[Server]:
+    """Start a server in a session of its own; in the end, kill whatever is left of that."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=clean_environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(process, log)
+    try:
+        wait_for(lambda: ready() or process.poll() is not None, f"{command} to be ready", 60)
+        assert process.poll() is None, server.output()
+        yield server
+    finally:
+        for pid in server.group():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers_at(url: str, uds: Path | None = None) -> Callable[[], bool]:
+    """Return a condition: that the URL answers, over a Unix socket if one is named."""
+
+    def condition() -> bool:
+        if uds and not uds.is_socket():
+            return False
+        try:
+            with client(uds) as http:
+                return http.get(url).status_code < 500
+        except httpx.TransportError:
+            return False
+
+    return condition
+
+
+def client(uds: Path | None = None) -> httpx.Client:
+    """Return an HTTP client that uses no proxy of the environment."""
+    return httpx.Client(transport=httpx.HTTPTransport(uds=str(uds) if uds else None), timeout=10)

@@ -1,0 +1,250 @@
+"""The answers: those that are refused, and those that must arrive as they were given."""
+
+import ast
+import importlib.util
+import json
+import re
+import subprocess
+import tomllib
+from email.utils import parseaddr
+from html import unescape
+from pathlib import Path
+
+import pytest
+from conftest import (
+    ROOT,
+    SECRET,
+    Bake,
+    Project,
+    answers,
+    answers_at,
+    client,
+    cookiecutter,
+    free_port,
+    started,
+)
+
+BAD = [
+    ("project_name", "", "project name"),
+    ("project_name", " ", "project name"),
+    ("project_name", "two\nlines", "U+000A"),
+    ("project_name", "bell\a", "U+0007"),
+    ("project_name", "x" * 201, "200"),
+    ("project_slug", "", "project slug"),
+    ("project_slug", ".", "project slug"),
+    ("project_slug", "my service", "project slug"),
+    ("project_slug", "-service", "project slug"),
+    ("project_slug", "service_", "project slug"),
+    ("project_slug", "sérvice", "project slug"),
+    ("project_slug", "a/b", "project slug"),
+    ("project_slug", "../escape", "project slug"),
+    ("project_slug", "/tmp/escape", "project slug"),
+    ("project_slug", "x'y", "project slug"),
+    ("package_name", "", "package name"),
+    ("package_name", "my-service", "identifier"),
+    ("package_name", "1service", "identifier"),
+    ("package_name", "sérvice", "identifier"),
+    ("package_name", "a.b", "identifier"),
+    ("package_name", "x" * 41, "identifier"),
+    ("package_name", "class", "keyword"),
+    ("package_name", "json", "standard library"),
+    ("package_name", "test", "standard library"),
+    ("package_name", "aiohttp", "depends on"),
+    ("package_name", "yarl", "depends on"),
+    ("package_name", "dotenv", "depends on"),
+    ("package_name", "tests", "folder of the project"),
+    ("description", "", "description"),
+    ("description", "right-to-left \u202e override", "U+202E"),
+    ("description", "<< 7 * 7 >>", "taken for a template"),
+    ("author_name", "", "author name"),
+    ("author_email", "ada", "e-mail"),
+    ("author_email", "", "e-mail"),
+    ("author_email", "ada@", "e-mail"),
+    ("author_email", 'ada"@example.com', "e-mail"),
+    ("author_email", "ada lovelace@example.com", "e-mail"),
+    ("domain_name", "", "domain name"),
+    ("domain_name", "example", "domain name"),
+    ("domain_name", "https://example.com", "domain name"),
+    ("domain_name", "example.com:80", "domain name"),
+    ("domain_name", "exa mple.com", "domain name"),
+    ("domain_name", "-example.com", "domain name"),
+    ("domain_name", "127.0.0.1", "domain name"),
+    ("domain_name", "example.com;", "domain name"),
+    ("domain_name", "x" * 64 + ".com", "domain name"),
+]
+
+
+@pytest.mark.parametrize(("key", "answer", "said"), BAD)
+def test_a_bad_answer_is_refused(key: str, answer: str, said: str, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "out"
+    folder.mkdir(parents=True)
+    done = cookiecutter(folder, f"{key}={answer}")
+    assert done.returncode == 1
+    sentences = [line for line in done.stderr.splitlines() if said in line]
+    assert len(sentences) == 1, done.stderr
+    assert sentences[0].endswith(".")
+    assert done.stderr.count("Traceback") == 1  # cookiecutter's own, about the hook's exit status
+    assert "pre_gen_project.py" not in done.stderr
+    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.parent.iterdir()] == ["out"]
+
+
+def test_several_bad_answers_get_a_sentence_each(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    done = cookiecutter(tmp_path / "out", "package_name=class", "author_email=x", "domain_name=y")
+    assert done.returncode == 1
+    assert [word in done.stderr for word in ("keyword", "e-mail", "domain name")] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("key", "answer"),
+    [
+        ("project_slug", "A.b_c-9"),
+        ("package_name", "x"),
+        ("package_name", "match_42"),
+        ("domain_name", "a-b.example.co.uk"),
+        ("domain_name", "xn--bcher-kva.example"),
+        ("author_email", "o'neil+tag@mail.example.com"),
+    ],
+)
+def test_a_good_answer_is_taken(key: str, answer: str, bake: Bake) -> None:
+    bake(**{key: answer})
+
+
+def test_names_are_derived(bake: Bake) -> None:
+    project = bake(project_name="Größe & Maß 2")
+    assert project.path.name == "grosse-mass-2"
+    assert project.package == "grosse_mass_2"
+
+
+def test_the_list_of_installed_names_is_right(installed: Project) -> None:
+    program = "from importlib.metadata import packages_distributions as p; print(*p())"
+    names = subprocess.run(
+        [installed.bin / "python", "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+    source = (ROOT / "hooks/pre_gen_project.py").read_text()
+    (listed,) = re.findall(r'INSTALLED = """(.*?)"""', source, re.DOTALL)
+    importable = {name for name in names if name.isidentifier()} - {installed.package}
+    assert importable - set(listed.split()) == set()
+
+
+HOSTILE = {
+    "quotes": """He said "it's" and '''so''' and \"\"\"so\"\"\" """.strip(),
+    "backslashes": r"C:\new\table\u0041\x41 and a last one \\",
+    "markup": "&amp; <script>alert('1')</script> --> ]]> </title>",
+    "template": "{{ 7*7 }} {% raw %} {# no #} ${{ x }} << cookiecutter._template >> <% x %> <# y #>",
+    "lines": "# % if x #% endif # comment",
+    "shell": "$HOME $(id) `id` %s %(x)s %n ; | & > /dev/null ! ~ * ? [a]",
+    "leading dash": "-rf --help",
+    "emoji": "🚀 👩🏽‍💻 naïve 漢字 Ωmega",
+    "right to left": "שלום עולם مرحبا",
+    "long": "long " * 40,
+    "spaces": "a    b",
+    "equals": "= : , # [x] {y} *z* _w_ @v",
+    "one": "0",
+    "yaml": "yes: no",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("key", ["project_name", "description", "author_name"])
+def test_free_text_arrives(key: str, text: str, bake: Bake) -> None:
+    text = text.strip()
+    given = {key: text}
+    if key == "project_name":
+        given |= {"project_slug": "given", "package_name": "given"}
+    project = bake(**given)
+
+    about = ast.parse((project.path / "src" / project.package / "about.py").read_text())
+    constants = {
+        node.target.id: ast.literal_eval(node.value)
+        for node in about.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value
+    }
+    names = {"project_name": "NAME", "description": "DESCRIPTION", "author_name": "AUTHOR"}
+    assert constants[names[key]] == text
+
+    metadata = tomllib.loads((project.path / "pyproject.toml").read_text())["project"]
+    readme = (project.path / "README.md").read_text()
+    licence = (project.path / "LICENSE").read_text()
+    if key == "description":
+        assert metadata["description"] == text
+        (paragraph,) = re.findall(r'^<p dir="auto">(.*)</p>$', readme, re.MULTILINE)
+        assert unescape(paragraph) == text
+    if key == "author_name":
+        assert metadata["authors"][0]["name"] == text
+        assert f" {text}\n" in licence
+
+
+def everything_hostile() -> dict[str, str]:
+    text = " ".join(HOSTILE[kind] for kind in ("quotes", "markup", "template", "emoji"))[:200]
+    return {
+        "project_name": HOSTILE["shell"],
+        "project_slug": "hostile",
+        "package_name": "hostile",
+        "description": text.strip(),
+        "author_name": HOSTILE["quotes"] + HOSTILE["backslashes"],
+    }
+
+
+def test_a_project_with_hostile_answers_passes_its_check_and_shows_them(
+    bake: Bake, tmp_path: Path
+) -> None:
+    given = everything_hostile()
+    project = bake(**given)
+    project.make("check")
+    metadata = subprocess.run(
+        [
+            *(project.bin / "python", "-c"),
+            "import importlib.metadata as m, json; d = m.metadata('hostile');"
+            "print(json.dumps([d['Summary'], d['Author-email']]))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    summary, author = json.loads(metadata.stdout)
+    assert summary == given["description"]
+    assert parseaddr(author)[1] == "ada@example.com"
+
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [str(project.bin / "python"), "-m", project.package, "--port", str(port)]
+    with (
+        started(
+            command,
+            tmp_path / "log",
+            answers_at(f"{url}/livez"),
+            project.path,
+            ENVIRONMENT="production",
+            SECRET_KEYS=SECRET,
+        ),
+        client() as http,
+    ):
+        data = http.get(f"{url}/about", headers={"Accept": "application/json"}).json()
+        page = http.get(f"{url}/about", headers={"Accept": "text/html"}).text
+    assert data == {
+        "name": given["project_name"],
+        "description": given["description"],
+        "author": given["author_name"],
+    }
+    shown = [unescape(text) for text in re.findall(r'<dd dir="auto">(.*)</dd>', page)]
+    assert shown == [given["project_name"], given["author_name"]]
+    assert "<script>alert" not in page
+
+
+def test_questions_are_sentences() -> None:
+    prompts = json.loads((ROOT / "cookiecutter.json").read_text())["__prompts__"]
+    assert list(prompts) == list(answers())
+    for key, prompt in prompts.items():
+        choices = answers()[key]
+        sentence = prompt if isinstance(prompt, str) else prompt["__prompt__"]
+        assert sentence[0].isupper()
+        assert sentence.endswith("?")
+        if isinstance(choices, list):
+            assert list(prompt) == ["__prompt__", *choices]
+
+
+def test_the_hooks_are_python_as_they_stand() -> None:
+    for hook in (ROOT / "hooks").glob("*.py"):
+        assert importlib.util.spec_from_file_location(hook.stem, hook)
+        ast.parse(hook.read_text())

@@ -1,0 +1,104 @@
+"""The baked project's own gate, on every CPython from 3.11 that this machine has."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Bake, Project, cookiecutter
+
+OLDEST = 11
+
+
+def interpreters() -> dict[str, str]:
+    """Return a program for every minor version from 3.11: those on the path, and pyenv's."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    candidates = [shutil.which(f"python3.{minor}") for minor in range(OLDEST, 30)]
+    candidates += [shutil.which("python3"), *map(str, sorted(pyenv.glob("3.*/bin/python")))]
+    found: dict[str, str] = {}
+    program = "import ensurepip, venv, sys; print('%d.%d' % sys.version_info[:2])"
+    for python in filter(None, candidates):
+        done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
+        version = done.stdout.strip()
+        if done.returncode == 0 and int(version.split(".")[1]) >= OLDEST:
+            found.setdefault(version, python)
+    return found
+
+
+INTERPRETERS = interpreters()
+
+
+@pytest.mark.parametrize("version", sorted(INTERPRETERS, key=lambda v: int(v.split(".")[1])))
+def test_the_default_project_passes_its_check(version: str, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert cookiecutter(tmp_path / "out").returncode == 0
+    project = Project(tmp_path / "out/my-service", "my_service")
+    output = project.make("check", PYTHON=INTERPRETERS[version]).stdout
+    assert " passed" in output
+    assert "python " + version in output
+    assert "skipped" not in output.split("tests coverage")[-1].split("Required test")[-1]
+    listed = ["uv", "pip", "list", "--python", str(project.bin / "python")]
+    print(subprocess.run(listed, capture_output=True, text=True, check=True).stdout)
+
+
+def test_the_admin_can_be_taken_out(bake: Bake) -> None:
+    project = bake()
+    source = project.path / "src" / project.package
+    shutil.rmtree(source / "admin")
+    (project.path / "tests/test_admin.py").unlink()
+    app = source / "app.py"
+    text = app.read_text()
+    assert text.count("admin.setup(app)") == text.count("import admin, site") == 1
+    text = text.replace("    admin.setup(app)\n", "").replace("import admin, site", "import site")
+    app.write_text(text)
+    project.make("check")
+
+
+def test_make_lists_its_targets(installed: Project) -> None:
+    output = installed.make().stdout
+    for target in "install dev run serve test lint format check static clean".split():  # noqa: SIM905
+        assert f"make {target} " in output
+
+
+def test_make_says_what_is_missing(bake: Bake, tmp_path: Path) -> None:
+    project = bake()
+    old = tmp_path / "python-of-old"
+    old.write_text("#!/bin/sh\necho 'Python 3.11 or newer is needed' >&2; exit 1\n")
+    old.chmod(0o755)
+    with pytest.raises(AssertionError, match=r"Python 3\.11 or newer is needed"):
+        project.make("install", f"PYTHON={old}")
+
+
+def test_make_static_makes_what_the_wheel_and_clean_know_of(bake: Bake, tmp_path: Path) -> None:
+    project = bake()
+    output = project.make("static").stdout
+    static = project.path / "src" / project.package / "static"
+    siblings = sorted(path.name for path in static.glob("*.br"))
+    assert siblings == ["favicon.svg.br", "site.css.br", "theme.js.br"]
+    assert str(static.relative_to(project.path) / "site.css.br") in output
+    subprocess.run(["git", "init", "--quiet", project.path], check=True)
+    build = ["uv", "build", "--quiet", "--wheel", "--python", str(project.bin / "python")]
+    subprocess.run([*build, "--out-dir", str(tmp_path / "dist")], cwd=project.path, check=True)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    names = subprocess.run(
+        ["python3", "-m", "zipfile", "--list", wheel], capture_output=True, text=True, check=True
+    ).stdout
+    for name in ("static/site.css.br", "static/site.css.gz", "templates/base.html", "py.typed"):
+        assert name in names
+    assert "admin/templates/overview.html" in names
+    project.make("clean")
+    assert not list(static.glob("*.br"))
+    assert not (project.path / ".venv").exists()
+    assert (project.path / ".env").exists()
+
+
+def test_make_secret_prints_a_key_that_production_takes(installed: Project, tmp_path: Path) -> None:
+    key = installed.make("secret").stdout.strip()
+    program = f"from {installed.package}.settings import load_settings; load_settings()"
+    subprocess.run(
+        [installed.bin / "python", "-c", program],
+        cwd=tmp_path,
+        env={"SECRET_KEYS": key, "ENVIRONMENT": "production"},
+        check=True,
+    )

@@ -1,0 +1,26 @@
+"""`make demo`, from a clean checkout."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, answers_at, client, started
+
+
+@pytest.mark.xdist_group("port 8080")
+def test_make_demo_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    url = "http://localhost:8080"
+    assert not answers_at(url)(), "port 8080 is in use"
+    with started(["make", "demo"], tmp_path / "log", answers_at(url), clone) as server:
+        assert f"at {url}" in server.output()
+        with client() as http:
+            assert "My Service" in http.get(url, headers={"Accept": "text/html"}).text
+        server.stop(signal.SIGINT)
+        assert "Traceback" not in server.output()
+    status = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True
+    )
+    assert status.stdout == ""

@@ -1,0 +1,149 @@
+"""The fast tier: what is in the files that are baked, for every combination of the choices."""
+
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Bake, Project, answers
+
+TEMPLATE = ROOT / "<<cookiecutter.project_slug>>"
+RUFF = [sys.executable, "-m", "ruff"]
+CHOICES = {key: value for key, value in answers().items() if isinstance(value, list)}
+COMBINATIONS = [
+    dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())
+]
+
+
+def files(project: Project) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(project.path)): path.read_bytes()
+        for path in sorted(project.path.rglob("*"))
+        if path.is_file()
+    }
+
+
+def texts(project: Project) -> dict[str, str]:
+    return {name: data.decode() for name, data in files(project).items() if b"\0" not in data}
+
+
+@pytest.fixture(params=COMBINATIONS, ids=lambda given: "-".join(given.values()))
+def combination(request: pytest.FixtureRequest, bake: Bake) -> Project:
+    return bake(**request.param)
+
+
+def test_no_delimiter_is_left(combination: Project) -> None:
+    left = re.compile(r"<<|>>|<%|%>|<#|#>|^\s*# %|cookiecutter", re.MULTILINE)
+    found = {name: left.findall(text) for name, text in texts(combination).items()}
+    assert {name: hits for name, hits in found.items() if hits} == {}
+    assert not [name for name in files(combination) if left.search(name)]
+
+
+def test_files_end_with_one_newline_and_have_no_double_blank_lines(combination: Project) -> None:
+    for name, text in texts(combination).items():
+        if not text:
+            assert name.endswith(("__init__.py", "py.typed")), name
+            continue
+        assert text.endswith("\n"), name
+        assert not text.endswith("\n\n"), name
+        assert not re.search(r"[ \t]$", text, re.MULTILINE), name
+        if not name.endswith(".py"):  # where the formatter wants them
+            assert "\n\n\n" not in text, name
+
+
+def test_formatter_and_linter_are_content_with_the_bake(combination: Project) -> None:
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [*RUFF, *command, "--no-cache", "."],
+            cwd=combination.path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("package", ["a", "z" * 40])
+def test_formatter_is_content_with_short_and_long_names(package: str, bake: Bake) -> None:
+    test_formatter_and_linter_are_content_with_the_bake(bake(package_name=package))
+
+
+def test_formatter_and_linter_are_content_with_the_template_as_it_stands() -> None:
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [*RUFF, *command, "--no-cache", "."],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_baking_twice_gives_the_same_bytes(bake: Bake) -> None:
+    for given in COMBINATIONS:
+        assert files(bake(**given)) == files(bake(**given))
+
+
+@pytest.mark.parametrize(
+    ("license", "title", "expression"),
+    [
+        ("MIT", "MIT License", "MIT"),
+        ("BSD-3-Clause", "BSD 3-Clause License", "BSD-3-Clause"),
+        ("Apache-2.0", "Apache License", "Apache-2.0"),
+        ("proprietary", "All rights reserved", "LicenseRef-Proprietary"),
+    ],
+)
+def test_the_licence_is_the_one_that_was_chosen(
+    license: str, title: str, expression: str, bake: Bake
+) -> None:
+    baked = texts(bake(license=license, author_name="Grace Hopper"))
+    assert title in baked["LICENSE"]
+    assert "Grace Hopper" in baked["LICENSE"]
+    assert f'license = "{expression}"' in baked["pyproject.toml"]
+    assert ("Do Not Upload" in baked["pyproject.toml"]) == (license == "proprietary")
+    titles = ["MIT License", "BSD 3-Clause", "Apache License", "All rights reserved"]
+    assert sum(other in baked["LICENSE"] for other in titles) == 1
+
+
+def test_every_question_is_used(bake: Bake) -> None:
+    given = {
+        "project_name": "Quokka",
+        "project_slug": "quoll",
+        "package_name": "numbat",
+        "description": "Bilby.",
+        "author_name": "Dingo",
+        "author_email": "echidna@example.com",
+        "domain_name": "wombat.example",
+    }
+    assert set(given) | set(CHOICES) == set(answers())
+    everything = "\n".join(texts(bake(**given)).values())
+    for value in given.values():
+        assert value in everything
+
+
+def test_what_is_baked_is_what_git_knows_of_the_template(bake: Bake) -> None:
+    """So that nobody's caches or notes get into a project."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", TEMPLATE.name],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split("\0")[:-1]
+    project = bake()
+    names = {
+        str(Path(name).relative_to(TEMPLATE.name)).replace(
+            "<<cookiecutter.package_name>>", project.package
+        )
+        for name in listed
+    }
+    assert set(files(project)) == names
+
+
+def test_the_house_is_in_order() -> None:
+    for path in TEMPLATE.rglob("*"):
+        if path.is_file() and b"\0" not in path.read_bytes():
+            assert not re.search(r"\{%-?\s*(end)?raw", path.read_text()), path

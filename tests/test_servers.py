@@ -1,0 +1,158 @@
+"""The baked application under every server, as a process of its own, asked over real sockets."""
+
+import getpass
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from conftest import SECRET, Project, Server, answers_at, client, free_port, started
+
+PRODUCTION = {"ENVIRONMENT": "production", "SECRET_KEYS": SECRET}
+
+
+def lines(server: Server) -> list[dict[str, object]]:
+    return [json.loads(line) for line in server.output().splitlines()]
+
+
+def standalone(project: Project, *arguments: str) -> list[str]:
+    return [str(project.bin / "python"), "-m", project.package, *arguments]
+
+
+def gunicorn(project: Project, *arguments: str) -> list[str]:
+    return [str(project.bin / "gunicorn"), "--config", "deploy/gunicorn.conf.py", *arguments]
+
+
+@pytest.mark.parametrize("kind", ["port", "unix", "GunicornWebWorker", "GunicornUVLoopWebWorker"])
+def test_it_starts_serves_and_stops(kind: str, installed: Project, tmp_path: Path) -> None:
+    port, uds = free_port(), tmp_path / "server.sock"
+    address = None if kind == "port" else uds
+    command = {
+        "port": standalone(installed, "--port", str(port)),
+        "unix": standalone(installed, "--path", str(uds)),
+    }.get(
+        kind,
+        gunicorn(installed, "--bind", f"unix:{uds}", "--worker-class", f"aiohttp.{kind}"),
+    )
+    base = f"http://localhost:{port}"
+    ready = answers_at(f"{base}/livez", address)
+    with started(command, tmp_path / "log", ready, installed.path, **PRODUCTION) as server:
+        with client(address) as http:
+            page = http.get(f"{base}/", headers={"Accept": "text/html"})
+            assert page.status_code == 200
+            assert "My Service" in page.text
+            css = page.text.partition('rel="stylesheet" href="')[2].partition('"')[0]
+            assert "immutable" in http.get(base + css).headers["Cache-Control"]
+            assert http.get(f"{base}/readyz").json() == {"status": "ready", "down": []}
+            assert http.get(f"{base}/admin/").status_code == 403
+            missing = http.get(f"{base}/nowhere")
+            assert missing.json()["request_id"] == missing.headers["X-Request-ID"]
+        assert server.stop(signal.SIGTERM) == 0
+    access = [line for line in lines(server) if line["logger"] == "access"]
+    by_route = {line["route"]: line for line in access}
+    assert by_route[None]["request_id"] == missing.headers["X-Request-ID"]
+    assert by_route["index"]["status"] == 200
+    assert by_route["admin:overview"]["status"] == 403
+    assert by_route["index"]["client"] == ("127.0.0.1" if kind == "port" else "unix")
+    fields = {frozenset(line) for line in access}
+    assert fields == {
+        frozenset(
+            {"event", "level", "logger", "timestamp", "request_id", "client", "method", "path"}
+            | {"route", "status", "bytes", "duration_ms", "user_agent"}
+        )
+    }
+
+
+def test_a_request_under_way_is_finished(installed: Project, tmp_path: Path) -> None:
+    """Ctrl-C and TERM both let go of idle connections at once, and exit with 0."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        port = free_port()
+        base = f"http://127.0.0.1:{port}"
+        command = standalone(installed, "--port", str(port))
+        ready = answers_at(f"{base}/livez")
+        with (
+            client() as http,
+            started(command, tmp_path / "log", ready, installed.path, **PRODUCTION) as server,
+        ):
+            assert http.get(f"{base}/livez").status_code == 200  # and stays connected
+            assert server.stop(number) == 0
+        assert [line["event"] for line in lines(server)][-1] == "stopping"
+
+
+def test_make_run_and_make_serve(installed: Project, tmp_path: Path) -> None:
+    for target in ("run", "serve"):
+        port = free_port()
+        ready = answers_at(f"http://127.0.0.1:{port}/livez")
+        command = ["make", target, f"PORT={port}"]
+        with started(command, tmp_path / target, ready, installed.path) as server:
+            server.stop(signal.SIGINT)
+        assert "Traceback" not in server.output()
+
+
+def test_production_refuses_the_example(installed: Project, tmp_path: Path) -> None:
+    """With .env as `make install` made it, and production asked for."""
+    for command in (standalone(installed, "--port", "0"), gunicorn(installed)):
+        with (
+            pytest.raises(AssertionError) as error,
+            started(
+                command, tmp_path / "log", lambda: False, installed.path, ENVIRONMENT="production"
+            ),
+        ):
+            pass
+        said = (tmp_path / "log").read_text()
+        assert "SECRET_KEYS: a key is for development" in said, error.value
+        assert "Traceback" not in said
+        assert len(said.splitlines()) == 2
+
+
+NGINX = """
+user {user};
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{}}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://unix:{uds}:;
+      proxy_set_header Host $http_host;
+      proxy_set_header X-Forwarded-For $remote_addr;
+      proxy_set_header X-Forwarded-Proto https;
+      proxy_set_header X-Request-ID $request_id;
+      add_header X-Proxy-ID $request_id always;
+    }}
+  }}
+}}
+"""
+
+
+def test_behind_nginx_the_client_is_the_client(installed: Project, tmp_path: Path) -> None:
+    port, uds = free_port(), tmp_path / "server.sock"
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(NGINX.format(user=getpass.getuser(), folder=tmp_path, port=port, uds=uds))
+    command = standalone(installed, "--path", str(uds))
+    ready = answers_at("http://localhost/livez", uds)
+    base = f"http://127.0.0.1:{port}"
+    trusting = PRODUCTION | {"TRUSTED_PROXIES": "unix"}
+    nginx = ["nginx", "-p", str(tmp_path), "-e", "stderr", "-c", str(conf)]
+    with (
+        started(command, tmp_path / "log", ready, installed.path, **trusting) as server,
+        started(nginx, tmp_path / "nginx.log", answers_at(f"{base}/livez"), tmp_path),
+        client() as http,
+    ):
+        spoofed = {"X-Forwarded-For": "203.0.113.1", "X-Request-ID": "spoofed"}
+        response = http.get(f"{base}/about", headers=spoofed)
+        assert response.status_code == 200
+        assert response.headers["X-Request-ID"] == response.headers["X-Proxy-ID"]
+        assert response.headers["Strict-Transport-Security"]
+        server.stop(signal.SIGTERM)
+    (line,) = [line for line in lines(server) if line.get("path") == "/about"]
+    assert line["client"] == "127.0.0.1"
+    assert line["request_id"] == response.headers["X-Proxy-ID"]

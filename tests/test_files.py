@@ -147,3 +147,34 @@ def test_the_house_is_in_order() -> None:
     for path in TEMPLATE.rglob("*"):
         if path.is_file() and b"\0" not in path.read_bytes():
             assert not re.search(r"\{%-?\s*(end)?raw", path.read_text()), path
+
+
+def test_the_readme_tells_of_every_question_and_of_what_is_baked(bake: Bake) -> None:
+    readme = (ROOT / "README.md").read_text()
+    table = re.findall(r"^\| `(\w+)` \| (.*?) \|", readme, re.MULTILINE)
+    assert [question for question, _ in table] == list(answers())
+    for (_, told), default in zip(table, answers().values(), strict=True):
+        if isinstance(default, list):
+            assert told == default[0]
+        elif "<<" not in default:
+            assert told == default
+    tree = readme.partition("    my-service/\n")[2].partition("\n\n")[0]
+    project = bake()
+    for name in re.findall(r"[\w.]+\.(?:py|md|toml)|\w+/", tree):
+        assert list(project.path.rglob(name.rstrip("/"))), name
+    folders = {path.name for path in (project.path / "src/my_service").iterdir()}
+    for name in folders - {"__init__.py", "py.typed"}:
+        assert name in tree, name
+
+
+def test_the_rows_are_all_accounted_for() -> None:
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| ([DW]\d+) \| .+? \| (.+?) \| (.*?) ?\|$", readme, re.MULTILINE)
+    assert [name for name, _, _ in rows] == [
+        *(f"D{number}" for number in range(1, 11)),
+        *(f"W{number}" for number in range(1, 27)),
+    ]
+    for name, state, shown in rows:
+        assert (state == "not yet") == (shown == ""), name
+        for test in re.findall(r"(?<!/)\b(test_\w+\.py)", shown):
+            assert (TEMPLATE / "tests" / test).exists() or (ROOT / "tests" / test).exists(), test

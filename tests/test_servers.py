@@ -63,8 +63,7 @@ def test_it_starts_serves_and_stops(kind: str, installed: Project, tmp_path: Pat
     }
 
 
-def test_a_request_under_way_is_finished(installed: Project, tmp_path: Path) -> None:
-    """Ctrl-C and TERM both let go of idle connections at once, and exit with 0."""
+def test_signals_let_go_of_idle_connections_at_once(installed: Project, tmp_path: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         port = free_port()
         base = f"http://127.0.0.1:{port}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,7 +17,20 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).parent.parent
+VERSIONS = ROOT / ".cache/versions"
+"""Where the tests note which versions of the dependencies they got."""
 SECRET = "a-key-of-the-tests-that-is-long-enough"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):
+        shutil.rmtree(VERSIONS, ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for path in sorted(VERSIONS.glob("*")):
+        terminalreporter.section("versions that were tested")
+        terminalreporter.write(path.read_text())
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import Bake, Project, cookiecutter
+from conftest import VERSIONS, Bake, Project, cookiecutter
 
 OLDEST = 11
+UV = [sys.executable, "-m", "uv"]
 
 
 def interpreters() -> dict[str, str]:
@@ -22,7 +24,7 @@ def interpreters() -> dict[str, str]:
         done = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
         version = done.stdout.strip()
         if done.returncode == 0 and int(version.split(".")[1]) >= OLDEST:
-            found.setdefault(version, python)
+            found.setdefault(version, str(Path(python).absolute()))
     return found
 
 
@@ -38,8 +40,10 @@ def test_the_default_project_passes_its_check(version: str, tmp_path: Path) -> N
     assert " passed" in output
     assert "python " + version in output
     assert "skipped" not in output.split("tests coverage")[-1].split("Required test")[-1]
-    listed = ["uv", "pip", "list", "--python", str(project.bin / "python")]
-    print(subprocess.run(listed, capture_output=True, text=True, check=True).stdout)
+    listed = [*UV, "pip", "freeze", "--exclude-editable", "--python", str(project.bin / "python")]
+    got = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
+    VERSIONS.mkdir(parents=True, exist_ok=True)
+    (VERSIONS / version).write_text(f"Python {version}: {' '.join(got)}\n")
 
 
 def test_the_admin_can_be_taken_out(bake: Bake) -> None:
@@ -78,7 +82,7 @@ def test_make_static_makes_what_the_wheel_and_clean_know_of(bake: Bake, tmp_path
     assert siblings == ["favicon.svg.br", "site.css.br", "theme.js.br"]
     assert str(static.relative_to(project.path) / "site.css.br") in output
     subprocess.run(["git", "init", "--quiet", project.path], check=True)
-    build = ["uv", "build", "--quiet", "--wheel", "--python", str(project.bin / "python")]
+    build = [*UV, "build", "--quiet", "--wheel", "--python", str(project.bin / "python")]
     subprocess.run([*build, "--out-dir", str(tmp_path / "dist")], cwd=project.path, check=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     names = subprocess.run(

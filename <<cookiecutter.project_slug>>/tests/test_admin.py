@@ -1,7 +1,12 @@
+import pytest
 from aiohttp import hdrs
+from aiohttp_jinja2 import APP_KEY
+from jinja2 import TemplateNotFound
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name import about
+from package_name.app import create_app
+from package_name.web import nesting
 
 from .helpers import Client
 
@@ -30,3 +35,12 @@ async def test_nobody_gets_in_in_production(client: Client) -> None:
         assert "Overview" not in await response.text()
     async with client.get("/") as response:
         assert 'href="/admin/"' not in await response.text()
+
+
+def test_it_has_templates_of_its_own_and_of_the_site() -> None:
+    app = create_app()
+    admin = app[nesting.NESTED]["admin"]
+    for template in ("overview.html", "base.html"):
+        assert admin[APP_KEY].get_template(template)
+    with pytest.raises(TemplateNotFound):
+        app[APP_KEY].get_template("overview.html")

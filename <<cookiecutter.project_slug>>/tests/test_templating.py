@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import jinja2
 import pytest
 from aiohttp import hdrs, web
@@ -9,7 +7,6 @@ from structlog.testing import LogCapture
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
-from package_name.settings import SETTINGS
 from package_name.web import nesting, templating
 
 from .helpers import Client
@@ -69,8 +66,9 @@ async def test_the_log_names_routes_as_templates_do(
 
 def test_names_of_nested_applications_are_not_taken_twice() -> None:
     app = create_app()
+    nesting.nest(app, "/one/", "name", web.Application())
     with pytest.raises(ValueError, match="nested here already"):
-        nesting.nest(app, "/elsewhere/", "admin", web.Application())
+        nesting.nest(app, "/two/", "name", web.Application())
     with pytest.raises(KeyError):
         nesting.url_for(app, "no:such")
 
@@ -102,13 +100,3 @@ async def test_undefined_names_are_errors() -> None:
     app = create_app()
     with pytest.raises(jinja2.UndefinedError):
         app[APP_KEY].from_string("{{ nothing }}").render()
-
-
-def test_every_application_has_templates_of_its_own_and_of_the_site(tmp_path: Path) -> None:
-    app = create_app()
-    admin = app[nesting.NESTED]["admin"]
-    for template in ("overview.html", "base.html"):
-        assert admin[APP_KEY].get_template(template)
-    with pytest.raises(jinja2.TemplateNotFound):
-        app[APP_KEY].get_template("overview.html")
-    assert app[SETTINGS] is not create_app()[SETTINGS]

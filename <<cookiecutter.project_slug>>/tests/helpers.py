@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,15 @@ def json_lines(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
+def wait_for_socket(socket: Path, ended: Callable[[], bool]) -> None:
+    """Return once the Unix socket is there. Raises TimeoutError if it is not, or the server ended."""
+    deadline = time.monotonic() + 20
+    while not socket.exists():
+        if ended() or time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.02)
+
+
 @contextmanager
 def running(
     command: list[str], socket: Path, **environment: str
@@ -39,12 +48,11 @@ def running(
     everything = os.environ | environment
     with subprocess.Popen(command, env=everything, stdout=pipe, stderr=pipe, text=True) as process:
         try:
-            deadline = time.monotonic() + 20
-            while not socket.exists():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    process.kill()
-                    raise AssertionError(process.communicate())
-                time.sleep(0.02)
+            try:
+                wait_for_socket(socket, lambda: process.poll() is not None)
+            except TimeoutError:
+                process.kill()
+                raise AssertionError(process.communicate()) from None
             yield process
         finally:
             process.kill()

@@ -1,8 +1,10 @@
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import aiojobs.aiohttp
@@ -11,9 +13,11 @@ from aiohttp import ClientSession, web
 from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
+from package_name import logs, server
 from package_name.app import create_app
+from package_name.settings import Settings, load_settings
 
-from .helpers import GUNICORN, STANDALONE, json_lines, running, session
+from .helpers import GUNICORN, STANDALONE, json_lines, running, session, wait_for_socket
 
 # % endfilter
 WORKERS = ["aiohttp.GunicornWebWorker", "aiohttp.GunicornUVLoopWebWorker"]
@@ -28,10 +32,10 @@ def commands(path: Path) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize("server", ["standalone", "asyncio", "uvloop"])
-async def test_it_serves_logs_and_stops(server: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["standalone", "asyncio", "uvloop"])
+async def test_it_serves_logs_and_stops(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "server.sock"
-    with running(commands(path)[server], path) as process:
+    with running(commands(path)[kind], path) as process:
         async with session(path) as client, client.get("/") as response:
             assert response.status == 200
             request_id = response.headers["X-Request-ID"]
@@ -104,6 +108,40 @@ async def test_a_socket_left_behind_is_taken_over(tmp_path: Path) -> None:
             assert response.status == 200
         process.terminate()
         assert await asyncio.to_thread(process.wait, 20) == 0
+
+
+async def test_a_request_under_way_is_finished_before_the_server_stops(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    started, finish = asyncio.Event(), asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.Response:
+        started.set()
+        await finish.wait()
+        return web.Response(text="finished")
+
+    def create_slow_app(settings: Settings) -> web.Application:
+        app = create_app(settings)
+        app.router.add_get("/slow", slow)
+        return app
+
+    monkeypatch.setattr(server, "create_app", create_slow_app)
+    monkeypatch.setattr(logs, "configure", lambda **_: None)
+    path = tmp_path / "server.sock"
+    serving = asyncio.create_task(server.serve(load_settings(), host=None, port=None, path=path))
+    await asyncio.to_thread(wait_for_socket, path, serving.done)
+    async with session(path) as client:
+        answer = asyncio.create_task(client.get("/slow"))
+        await started.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with suppress(OSError):  # until it accepts nobody any more
+            while True:
+                async with session(path) as late, late.get("/livez"):
+                    await asyncio.sleep(0.01)
+        assert not serving.done()
+        finish.set()
+        assert await (await answer).text() == "finished"
+    await serving
 
 
 async def test_a_handler_ends_with_its_client_but_shielded_work_does_not(

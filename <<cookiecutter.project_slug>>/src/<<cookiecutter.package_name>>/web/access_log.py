@@ -39,7 +39,7 @@ class AccessLogger(AbstractAccessLogger):
             "request",
             client=context.client,
             method=request.method,
-            path=request.path_qs,
+            path=request.raw_path,
             route=route_name(request.match_info),
             status=response.status,
             bytes=size,

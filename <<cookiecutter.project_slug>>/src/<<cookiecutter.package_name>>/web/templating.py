@@ -3,12 +3,14 @@
 They find the request through a context variable: no template has to hand it on, macros included.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Any, Final
 
 import aiohttp_jinja2
 from aiohttp import web
 from jinja2 import ChoiceLoader, PackageLoader, StrictUndefined
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from .. import about
@@ -20,11 +22,20 @@ from .static import STATIC
 MENU: Final = web.AppKey("MENU", dict[str, str])
 """Route names of the pages in the site's menu, by their titles; of the outermost application."""
 
+_PATHS: Final = web.AppKey("_PATHS", dict[str, str])
+"""Paths of routes without parts, by their names: they do not change, and a page has many."""
+
 
 def url(name: str, query_: Mapping[str, str] | None = None, /, **parts: str | int) -> str:
     """Return the URL of a route by its name, from the outermost application: ``admin:overview``."""
-    path = nesting.url_for(CURRENT.get().app, name, **{key: str(parts[key]) for key in parts})
-    return str(path.with_query(query_) if query_ else path)
+    app = CURRENT.get().app
+    if parts or query_:
+        path = nesting.url_for(app, name, **{key: str(part) for key, part in parts.items()})
+        return str(path.with_query(query_))
+    paths = app[_PATHS]
+    if name not in paths:
+        paths[name] = str(nesting.url_for(app, name))
+    return paths[name]
 
 
 def static(filename: str) -> str:
@@ -40,7 +51,7 @@ def integrity(filename: str) -> Markup:
     app = CURRENT.get().app
     if app[SETTINGS].development:
         return Markup()
-    return Markup(' integrity="{}"').format(app[STATIC].integrity(filename))
+    return Markup(' integrity="%s"') % app[STATIC].integrity(filename)
 
 
 def csp_nonce() -> str:
@@ -58,12 +69,24 @@ def add_to_menu(app: web.Application, title: str, route: str) -> None:
     app.setdefault(MENU, {})[title] = route
 
 
+class _Context(Context):
+    """Call plain functions, as the helpers are, at once: Jinja's own check costs more than they do."""
+
+    def call(self, obj: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if type(obj) is FunctionType and not obj.__dict__:
+            kwargs.pop("_loop_vars", None)
+            kwargs.pop("_block_vars", None)
+            return obj(*args, **kwargs)
+        return super().call(obj, *args, **kwargs)
+
+
 def render(request: web.Request, template: str, /, **context: Any) -> web.Response:
     """Return the page that a template makes of the context.
 
     Raises jinja2.TemplateError when the template is wrong.
     """
-    return aiohttp_jinja2.render_template(template, request, context)
+    text = aiohttp_jinja2.render_string(template, request, context)
+    return web.Response(text=text, content_type="text/html")
 
 
 def setup(app: web.Application, package: str, *, development: bool) -> None:
@@ -78,6 +101,8 @@ def setup(app: web.Application, package: str, *, development: bool) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.context_class = _Context
+    app[_PATHS] = {}
     environment.globals.update(
         about=about, csp_nonce=csp_nonce, integrity=integrity, menu=menu, static=static, url=url
     )

@@ -68,7 +68,7 @@ async def test_no_version_or_a_wrong_one_is_asked_for_again(files: Client, query
 
 
 async def test_a_file_is_read_once_and_again_only_when_it_changed(
-    files: Client, directory: Path
+    files: Client, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
     watching = True
@@ -84,6 +84,7 @@ async def test_a_file_is_read_once_and_again_only_when_it_changed(
     for _ in range(100):
         assert resource(files).versioned_url("site.css") == first
     assert len(opened) == 1
+    monkeypatch.setattr(static, "RECHECK", 0)
     path.write_bytes(CSS + b"/**/")
     opened.clear()
     assert resource(files).versioned_url("site.css") != first

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import mimetypes
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,9 @@ from .negotiation import parse_accept
 CODINGS: Final = {"br": ".br", "gzip": ".gz"}
 """Content codings by the suffix of the compressed sibling, the better one first (RFC 9110, 8.4.1)."""
 
+RECHECK: Final = 1.0
+"""Seconds for which a page takes a file to be as it was: asking costs more than making the URL."""
+
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _WITH_CHARSET: Final = ("text/", "application/javascript", "application/json")
 
@@ -30,7 +34,7 @@ _WITH_CHARSET: Final = ("text/", "application/javascript", "application/json")
 class _Version(NamedTuple):
     """What is remembered of a file until its signature changes."""
 
-    path: str
+    path: Path
     signature: tuple[int, int, int]
     """Modification time in ns, size in bytes, inode."""
     digest: str
@@ -68,6 +72,7 @@ class StaticFiles(web.StaticResource):
         """Serve ``directory`` below ``prefix``. Raises ValueError when it is no directory."""
         super().__init__(prefix, directory, name=name, append_version=True)
         self._versions: dict[str, _Version] = {}
+        self._looked_up: dict[str, tuple[float, _Version | None]] = {}
 
     def url_for(  # type: ignore[override]  # as aiohttp's own
         self, *, filename: PathLike, append_version: bool | None = None
@@ -79,23 +84,32 @@ class StaticFiles(web.StaticResource):
         return super().url_for(filename=name, append_version=False)
 
     def versioned_url(self, filename: str) -> str:
-        """Return what ``url_for`` does, as text: one stat(2), and no read of a known file."""
-        version = self._version(filename)
+        """Return what ``url_for`` does, as text, without reading a file that is known."""
+        version = self._look_up(filename)
         return version.url if version else str(self.url_for(filename=filename))
 
     def integrity(self, filename: str) -> str:
         """Return a file's hash as Subresource Integrity writes it. Raises FileNotFoundError."""
-        version = self._version(filename)
+        version = self._look_up(filename)
         if version is None:
             raise FileNotFoundError(f"no static file {filename}")
         return version.integrity
 
+    def _look_up(self, filename: str) -> _Version | None:
+        """Return what ``_version`` does, or did less than RECHECK ago."""
+        now = time.monotonic()
+        when, version = self._looked_up.get(filename, (-RECHECK, None))
+        if now - when >= RECHECK:
+            version = self._version(filename)
+            self._looked_up[filename] = now, version
+        return version
+
     def _version(self, filename: str) -> _Version | None:
         """Return what is known of a file, having read it if it is new or changed; None without one."""
         version = self._versions.get(filename)
-        path = version.path if version else f"{self._directory}/{filename}"
+        path = version.path if version else self._directory / filename
         try:
-            info = os.stat(path)  # noqa: PTH116 - on every page, and a Path costs as much again
+            info = path.stat()
             signature = (info.st_mtime_ns, info.st_size, info.st_ino)
             if version is None or version.signature != signature:
                 sha256 = hashlib.sha256(self._find(filename).read_bytes()).digest()

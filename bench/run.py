@@ -1,0 +1,290 @@
+"""Measure the baked application side by side with the smallest one: ``make bench``.
+
+Every server gets the same load in turn, round after round; what is printed are medians of the
+ratios within a round, and the lowest and highest of them. A slow figure is no failure.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+BENCH = Path(__file__).resolve().parent
+ROUNDS = 14
+SECONDS = 1
+LOAD = ["wrk", "--threads", "1", "--connections", "12", "--duration"]
+BAKES = 5
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass
+class Variant:
+    """A server to measure: what is printed of it, how it is started, and its figures by round."""
+
+    title: str
+    arguments: list[str]
+    """What gunicorn is called with, besides the address and the number of workers."""
+    environment: dict[str, str] = field(default_factory=dict)
+    path: str = "/"
+    url: str = ""
+    worker: int = 0
+    """The worker's process id."""
+    rates: list[float] = field(default_factory=list)
+    """Requests per second."""
+    costs: list[float] = field(default_factory=list)
+    """CPU time of the worker per request, in microseconds."""
+
+
+def baked(title: str, *without: str) -> Variant:
+    """Return the baked application, less the layers named."""
+    arguments = ["--config", "deploy/gunicorn.conf.py"]
+    if not without:
+        return Variant(title, arguments)
+    return Variant(title, [*arguments, "layers:make_runner"], {"BENCH_WITHOUT": ",".join(without)})
+
+
+def smallest(title: str, path: str = "/", *, log: bool) -> Variant:
+    """Return the smallest application, with aiohttp's default access log or without."""
+    arguments = ["--worker-class", "aiohttp.GunicornUVLoopWebWorker", "--no-control-socket"]
+    if log:
+        arguments += ["--access-logfile", "-"]
+    return Variant(title, [*arguments, "reference:app"], path=path)
+
+
+REFERENCE = smallest("smallest application", log=True)
+BAKED = baked("baked application")
+# Each has one layer less than the one before it; the layer's name is what the difference is.
+SMALLEST_LAYERS = {
+    "access log": smallest("  no access log", log=False),
+    "rendering the page": smallest("  and a constant page", "/text", log=False),
+}
+BAKED_LAYERS = {
+    "access log": baked("  no access log", "log"),
+    "security and caching headers": baked("  and no headers", "log", "headers"),
+    "rendering the page": baked("  and a constant page", "log", "headers", "page"),
+    "request context, error pages": baked(
+        "  and no middlewares", "log", "headers", "page", "middlewares"
+    ),
+}
+VARIANTS = [REFERENCE, *SMALLEST_LAYERS.values(), BAKED, *BAKED_LAYERS.values()]
+
+
+def run(command: Sequence[str | Path], **options: object) -> str:
+    """Run a program and return its output. Raises SystemExit, with that output, when it fails."""
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stdout}")
+    return done.stdout
+
+
+def seconds(command: Sequence[str | Path], folder: Path) -> float:
+    """Return how long a program takes, which may leave temporary files in a folder."""
+    start = time.perf_counter()
+    run(command, env=os.environ | {"TMPDIR": str(folder)})
+    return time.perf_counter() - start
+
+
+def bake(folder: Path) -> Path:
+    """Bake the default project several times, print how long that takes, and return one of them."""
+    start_up = [sys.executable, "-c", "import cookiecutter.main"]
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config"]
+    pairs = []
+    for number in range(BAKES):
+        output = folder / str(number)
+        baking = [*command, "--output-dir", output, BENCH.parent]
+        pairs.append((seconds(baking, folder), seconds(start_up, folder)))
+    (project,) = output.iterdir()
+    print(
+        f"Bake: {median(bake for bake, _ in pairs):.2f} s,"
+        f" {spread([bake / start for bake, start in pairs])} times"
+        f" `import cookiecutter.main` ({median(start for _, start in pairs):.2f} s);"
+        f" median of {BAKES} (lowest to highest)"
+    )
+    return project
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """Return the median of ratios, and the lowest and highest."""
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+@contextmanager
+def serving(
+    variant: Variant, project: Path, log: Path, environment: dict[str, str]
+) -> Iterator[None]:
+    """Serve a variant, by one worker that logs to a file, until the block ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    variant.url = f"http://{address}{variant.path}"
+    command = [project / ".venv/bin/gunicorn", *variant.arguments, "--bind", address]
+    with log.open("wb") as output:
+        master = subprocess.Popen(
+            [*command, "--workers", "1"],
+            cwd=project,
+            env=environment | variant.environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C is for this program, which then stops the servers
+        )
+    try:
+        wait_for(variant, master, log)
+        (variant.worker,) = children(master.pid)
+        yield
+    finally:
+        master.terminate()
+        try:
+            master.wait(10)
+        except subprocess.TimeoutExpired:
+            workers = children(master.pid)
+            master.kill()
+            master.wait()
+            for worker in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
+
+
+def children(process: int) -> list[int]:
+    """Return the ids of a process's children."""
+    text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(child) for child in text.split()]
+
+
+def wait_for(variant: Variant, master: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a server answers. Raises SystemExit, with its log, when it does not."""
+    deadline = time.monotonic() + 20
+    while master.poll() is None and time.monotonic() < deadline:
+        with suppress(OSError):
+            get(variant.url)
+            return
+        time.sleep(0.05)
+    sys.exit(f"{variant.title.strip()} does not answer:\n{log.read_text()}")
+
+
+def get(url: str) -> bytes:
+    """Return a page. Raises OSError when nobody listens or the status is an error."""
+    with DIRECT.open(url, timeout=5) as response:
+        return response.read()
+
+
+def cpu_time(process: int) -> float:
+    """Return the CPU time that a process has used in all its threads, in seconds.
+
+    This is what the C function clock_getcpuclockid(3) makes of a process id on Linux; /proc has the
+    same figure in steps of 10 ms.
+    """
+    return time.clock_gettime((~process << 3) | 2)
+
+
+def load(variant: Variant, duration: int) -> tuple[float, float]:
+    """Put load on a server; return requests per second and microseconds of CPU time per request."""
+    before = cpu_time(variant.worker)
+    output = run([*LOAD, f"{duration}s", variant.url])
+    used = cpu_time(variant.worker) - before
+    if "Socket errors" in output or "Non-2xx" in output:
+        sys.exit(f"{variant.title.strip()} did not answer every request:\n{output}")
+    requests = int(re.search(r"(\d+) requests in", output)[1])
+    rate = float(re.search(r"Requests/sec: *([\d.]+)", output)[1])
+    return rate, used / requests * 1e6
+
+
+def measure() -> None:
+    """Put load on every server, in turn and round after round, each round in another order."""
+    for variant in VARIANTS:
+        load(variant, SECONDS)  # not counted
+    for number in range(ROUNDS):
+        first = number % len(VARIANTS)
+        for variant in VARIANTS[first:] + VARIANTS[:first]:
+            rate, cost = load(variant, SECONDS)
+            variant.rates.append(rate)
+            variant.costs.append(cost)
+
+
+def by_round(figure: Callable[[int], float]) -> list[float]:
+    """Return a figure of every round."""
+    return [figure(number) for number in range(ROUNDS)]
+
+
+def print_figures(size: int) -> None:
+    """Print every server's figures, as ratios to the smallest application's in the same round."""
+    print(
+        f"\nOne worker, a page of {size} bytes, {ROUNDS} rounds of {SECONDS} s;"
+        " medians (lowest to highest).\nRatios are to the smallest application, more is better;"
+        " CPU is the worker's time per request.\n"
+    )
+    print(f"{'':24}{'req/s':>8}  {'ratio':22}{'CPU us':>8}  ratio")
+    for variant in VARIANTS:
+        rates = by_round(lambda n, v=variant: v.rates[n] / REFERENCE.rates[n])
+        costs = by_round(lambda n, v=variant: REFERENCE.costs[n] / v.costs[n])
+        print(
+            f"{variant.title:24}{median(variant.rates):8.0f}  {spread(rates):22}"
+            f"{median(variant.costs):8.0f}  {spread(costs)}"
+        )
+
+
+def print_layers(whole: Variant, layers: dict[str, Variant]) -> None:
+    """Print what each layer costs, and what is left without them."""
+    print(f"\n{'What the ' + whole.title + ' spends':44}% of the smallest one's request")
+    for name, less in [*layers.items(), ("the rest: HTTP, routing, the response", None)]:
+        costs = by_round(
+            lambda n, w=whole, v=less: (
+                (w.costs[n] - (v.costs[n] if v else 0)) / REFERENCE.costs[n] * 100
+            )
+        )
+        print(f"  {name:42}{median(costs):5.1f} ({min(costs):.1f} to {max(costs):.1f})")
+        whole = less or whole
+
+
+def main() -> None:
+    """Bake, serve, measure and print. Raises SystemExit when something does not work."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is needed: `make bench` installs it")
+    with tempfile.TemporaryDirectory() as name, ExitStack() as servers:
+        folder = Path(name)
+        project = bake(folder)
+        run(["make", "install"], cwd=project)
+        page = folder / "page.html"
+        environment = os.environ | {
+            "ENVIRONMENT": "production",
+            "SECRET_KEYS": secrets.token_urlsafe(32),
+            "PYTHONPATH": str(BENCH),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "BENCH_PAGE": str(page),
+        }
+        python = project / ".venv/bin/python"
+        print(run([python, BENCH / "static_reads.py"], cwd=project, env=environment), end="")
+
+        for number, variant in enumerate([BAKED, *(v for v in VARIANTS if v is not BAKED)]):
+            log = folder / f"{number}.log"
+            servers.enter_context(serving(variant, project, log, environment))
+            if variant is BAKED:
+                page.write_bytes(get(variant.url))
+            size, wanted = len(get(variant.url)), page.stat().st_size
+            if abs(size - wanted) > wanted / 100:
+                sys.exit(f"{variant.title.strip()}: {size} bytes, not {wanted}")
+        measure()
+    print_figures(wanted)
+    print_layers(BAKED, BAKED_LAYERS)
+    print_layers(REFERENCE, SMALLEST_LAYERS)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,43 @@
+"""Count the files that index pages open: reading one without opening it is not possible."""
+
+import asyncio
+import sys
+
+from aiohttp.test_utils import TestClient, TestServer
+from my_service.app import create_app
+from my_service.web.static import StaticFiles
+
+opened: list[str] = []
+calls: list[str] = []
+
+
+def note(event: str, args: tuple[object, ...]) -> None:
+    """Remember what is opened (an audit hook; Python calls it for every file)."""
+    if event == "open":
+        opened.append(str(args[0]))
+
+
+def versioned_url(self: StaticFiles, filename: str) -> str:
+    """Remember that a page called ``static(...)``."""
+    calls.append(filename)
+    return original(self, filename)
+
+
+original = StaticFiles.versioned_url
+StaticFiles.versioned_url = versioned_url
+
+
+async def main() -> None:
+    """Ask for one page, then for a hundred, and say what each took."""
+    async with TestClient(TestServer(create_app())) as client:
+        for pages in (1, 100):
+            opened.clear()
+            calls.clear()
+            for _ in range(pages):
+                async with client.get("/", raise_for_status=True) as response:
+                    await response.read()
+            print(f"{pages} pages, {len(calls)} calls of static(...): {len(opened)} files opened")
+
+
+sys.addaudithook(note)
+asyncio.run(main())

@@ -13,8 +13,8 @@ wsgi_app = "package_name.server:make_runner"
 # % endfilter
 bind = f"127.0.0.1:{os.environ.get('PORT', '8080')}"
 worker_class = "aiohttp.GunicornUVLoopWebWorker"
-# The runner waits this long for handlers; the master waits longer before it kills.
-graceful_timeout = int(settings.graceful_timeout) + 5
+# The worker waits for handlers, then for shielded work; the master waits longer before it kills.
+graceful_timeout = 2 * int(settings.graceful_timeout) + 5
 # It would be opened in the home directory, which a service user may not have.
 control_socket_disable = True
 # The master's lines look like the workers'.

@@ -2,11 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +31,26 @@ def json_lines(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
-def wait_for_socket(socket: Path, ended: Callable[[], bool]) -> None:
-    """Return once the Unix socket is there. Raises TimeoutError if it is not, or the server ended."""
+def wait_for_socket(path: Path, ended: Callable[[], bool]) -> None:
+    """Return once a server listens on it. Raises TimeoutError if none does, or the server ended."""
     deadline = time.monotonic() + 20
-    while not socket.exists():
-        if ended() or time.monotonic() > deadline:
-            raise TimeoutError
+    while not ended() and time.monotonic() < deadline:
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(path))
+            return
         time.sleep(0.02)
+    raise TimeoutError
 
 
 @contextmanager
-def running(
-    command: list[str], socket: Path, **environment: str
-) -> Iterator[subprocess.Popen[str]]:
+def running(command: list[str], path: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """Start a server, wait until it listens on its Unix socket, and end it if the test did not."""
     pipe = subprocess.PIPE
     everything = os.environ | environment
     with subprocess.Popen(command, env=everything, stdout=pipe, stderr=pipe, text=True) as process:
         try:
             try:
-                wait_for_socket(socket, lambda: process.poll() is not None)
+                wait_for_socket(path, lambda: process.poll() is not None)
             except TimeoutError:
                 process.kill()
                 raise AssertionError(process.communicate()) from None
@@ -58,6 +59,6 @@ def running(
             process.kill()
 
 
-def session(socket: Path) -> ClientSession:
+def session(path: Path) -> ClientSession:
     """Return a client of the server that listens on the socket; the host name is of no account."""
-    return ClientSession("http://localhost", connector=UnixConnector(str(socket)))
+    return ClientSession("http://localhost", connector=UnixConnector(str(path)))

@@ -37,6 +37,12 @@ async def test_nobody_gets_in_in_production(client: Client) -> None:
         assert 'href="/admin/"' not in await response.text()
 
 
+async def test_the_address_without_slash_leads_there(development: None, client: Client) -> None:
+    async with client.get("/admin") as response:
+        assert response.status == 200
+        assert response.url.path == "/admin/"
+
+
 def test_it_has_templates_of_its_own_and_of_the_site() -> None:
     app = create_app()
     admin = app[nesting.NESTED]["admin"]

@@ -1,4 +1,5 @@
 import asyncio
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -52,13 +53,13 @@ async def everything(aiohttp_client: AiohttpClient) -> Client:
 def check(headers: Mapping[str, str]) -> None:
     for name, value in EXPECTED.items():
         assert headers[name] == value
-    policy = dict(
-        directive.strip().split(" ", 1)
-        for directive in headers["Content-Security-Policy"].split(";")
+    policy, _, nonce = headers["Content-Security-Policy"].partition("; script-src ")
+    assert policy == (
+        "default-src 'none'; base-uri 'none'; connect-src 'self'; font-src 'self';"
+        " form-action 'self'; frame-ancestors 'none'; img-src 'self'; manifest-src 'self';"
+        " style-src 'self'"
     )
-    assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
-    assert policy["form-action"] == "'self'"
-    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert not nonce or re.fullmatch(r"'nonce-[A-Za-z0-9+/]{22}==' 'strict-dynamic'", nonce)
     assert headers[hdrs.CACHE_CONTROL]
     assert len(headers["X-Request-ID"]) == 32
     assert hdrs.SERVER not in headers
@@ -99,6 +100,13 @@ async def test_a_refused_expectation_has_them_too(everything: Client) -> None:
     writer.close()
     assert " 417 " in head
     check({name: value for name, _, value in (line.partition(": ") for line in lines)})
+
+
+async def test_an_error_is_not_cached_as_the_page_it_did_not_become(everything: Client) -> None:
+    headers = {"If-Match": '"of-another-time"'}
+    async with everything.get("/favicon.ico", headers=headers) as response:
+        assert response.status == 412
+        assert response.headers[hdrs.CACHE_CONTROL] == "no-store"
 
 
 async def test_over_tls_the_browser_is_told_to_stay_there(

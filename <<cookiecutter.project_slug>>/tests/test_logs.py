@@ -19,6 +19,7 @@ from pytest_aiohttp import AiohttpClient
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name import logs
 from package_name.app import create_app
+from package_name.web import access_log
 
 from .helpers import json_lines
 
@@ -70,18 +71,29 @@ async def test_every_record_of_a_request_carries_its_id(
 
 
 async def test_the_access_line(aiohttp_client: AiohttpClient, output: io.BytesIO) -> None:
-    client = await aiohttp_client(create_app())
+    async def slow(_request: web.Request) -> web.Response:
+        await asyncio.sleep(0.05)
+        return web.Response()
+
+    app = create_app()
+    app.router.add_get("/slow", slow)
+    client = await aiohttp_client(app)
     async with client.get("/about?a=b", headers={"User-Agent": "tests"}) as response:
         await response.read()
-    async with client.get("/static/site.css") as response:
         size = len(await response.read())
+    async with client.get("/static/favicon.ico") as response:
+        icon = len(await response.read())
+    await client.head("/")
+    await client.get("/slow")
     await client.close()
-    about, css = json_lines(output.getvalue().decode())
+    about, static, head, slept = json_lines(output.getvalue().decode())
     assert about.pop("duration_ms") >= 0
     assert about.pop("timestamp").endswith("Z")
-    assert about.pop("bytes") > 500
-    assert css["bytes"] >= size
-    assert css["route"] == "static"
+    assert about.pop("bytes") == size
+    assert static["bytes"] == icon
+    assert static["route"] == "static"
+    assert head["bytes"] == 0
+    assert 50 <= slept["duration_ms"] < 5000
     assert about == {
         "event": "request",
         "level": "info",
@@ -137,10 +149,63 @@ def test_errors_warnings_and_extras(output: io.BytesIO) -> None:
     assert "mind this" in warned["event"]
 
 
-@pytest.mark.parametrize("value", ["\udcff", 2**70, object(), {1: 2}, b"bytes"])
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
+
+
+@pytest.mark.parametrize(
+    "value", ["\udcff", 2**70, object(), {(1, 2): 3}, b"bytes", float("nan"), CIRCLE, Unshowable()]
+)
 def test_nothing_is_too_odd_to_be_logged(output: io.BytesIO, value: Any) -> None:
     library.info("odd", extra={"value": value})
     assert json.loads(output.getvalue())["event"] == "odd"
+
+
+def test_extras_do_not_replace_what_every_record_has(output: io.BytesIO) -> None:
+    false = dict.fromkeys(("event", "level", "logger", "timestamp"), "false")
+    library.warning("true", extra=false)
+    record = json.loads(output.getvalue())
+    assert (record["event"], record["level"]) == ("true", "warning")
+    assert "false" not in record.values()
+
+
+async def test_an_access_line_that_fails_does_not_break_the_connection(
+    aiohttp_client: AiohttpClient, output: io.BytesIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_log, "route_name", None)
+    client = await aiohttp_client(create_app())
+    for _ in range(2):
+        async with client.get("/livez") as response:
+            assert response.status == 200
+    await client.close()
+    assert "the access line failed" in output.getvalue().decode()
+
+
+async def test_a_request_whose_client_leaves_is_logged(
+    aiohttp_client: AiohttpClient, output: io.BytesIO
+) -> None:
+    waiting = asyncio.Event()
+
+    async def wait(_request: web.Request) -> web.Response:
+        waiting.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    app = create_app()
+    app.router.add_get("/wait", wait)
+    client = await aiohttp_client(app)
+    _, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    writer.write(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+    await waiting.wait()
+    writer.transport.abort()
+    async with asyncio.timeout(5):
+        while b"cancelled: GET /wait" not in output.getvalue():  # noqa: ASYNC110 - a log has no event
+            await asyncio.sleep(0.01)
 
 
 async def test_a_variable_set_at_start_up_is_seen_and_one_set_in_a_handler_is_not(

@@ -49,6 +49,12 @@ async def test_a_trusted_proxy_is_believed(proxied: Client, access_log: LogCaptu
     assert line["status"] == 200
 
 
+async def test_empty_headers_say_nothing_and_schemes_have_any_case(proxied: Client) -> None:
+    headers = {"X-Forwarded-For": "", "X-Forwarded-Host": "", "X-Forwarded-Proto": "WSS"}
+    async with proxied.get("/echo", headers=headers) as response:
+        assert (await response.json())[:2] == ["127.0.0.1", "https"]
+
+
 async def test_strangers_are_not(aiohttp_client: AiohttpClient, access_log: LogCapture) -> None:
     client = await aiohttp_client(echoing())
     async with client.get("/echo", headers=FORWARDED) as response:
@@ -71,6 +77,7 @@ async def test_a_malformed_id_is_replaced(proxied: Client, request_id: str) -> N
     [
         {"X-Forwarded-For": "not an address"},
         {"X-Forwarded-For": "203.0.113.9,"},
+        {"X-Forwarded-Host": "example.org:65536"},
         {"X-Forwarded-Proto": "gopher"},
         {"X-Forwarded-Host": "exa mple"},
         [("X-Forwarded-Proto", "http"), ("X-Forwarded-Proto", "https")],
@@ -103,6 +110,10 @@ def test_the_client_is_the_last_address_that_is_no_proxy() -> None:
     trusted = (ip_network("10.0.0.0/8"), ip_network("::1"))
     assert client_address("1.1.1.1, 2.2.2.2, 10.0.0.1", trusted) == "2.2.2.2"
     assert client_address("10.0.0.2, 10.0.0.1", trusted) == "10.0.0.2"
+    assert client_address("unknown, 2.2.2.2, 10.0.0.1", trusted) == "2.2.2.2"
+    assert client_address("2.2.2.2:4711", trusted) == "2.2.2.2"
+    assert client_address("[2001:db8::1]:80", trusted) == "2001:db8::1"
+    assert client_address("::ffff:2.2.2.2", trusted) == "2.2.2.2"
     assert is_trusted("::ffff:10.0.0.1", trusted)
     assert not is_trusted("fe80::1%eth0", trusted)
 

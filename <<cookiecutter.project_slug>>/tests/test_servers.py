@@ -103,7 +103,8 @@ async def test_a_socket_left_behind_is_taken_over(tmp_path: Path) -> None:
     assert path.is_socket()
     with running([*STANDALONE, "--path", str(path)], path) as process:
         assert process.stdout
-        assert "listening" in process.stdout.readline()
+        while "listening" not in process.stdout.readline():
+            pass
         async with session(path) as client, client.get("/livez") as response:
             assert response.status == 200
         process.terminate()

@@ -97,8 +97,7 @@ async def test_a_file_is_read_once_and_again_only_when_it_changed(
 @pytest.mark.parametrize("name", ["missing.css", "../secret", "out", "sub", "nul\0"])
 async def test_what_is_no_file_of_the_directory_has_no_version(files: Client, name: str) -> None:
     assert "v" not in resource(files).url_for(filename=name).query
-    with pytest.raises(FileNotFoundError):
-        resource(files).integrity(name)
+    assert resource(files).integrity(name) == ""
 
 
 def test_integrity_is_the_hash(directory: Path) -> None:
@@ -173,15 +172,30 @@ async def test_compressed_siblings_are_sent_when_accepted(
     assert decompress(body) == CSS
 
 
-async def test_a_sibling_older_than_its_file_is_not_sent(files: Client, directory: Path) -> None:
+@pytest.mark.parametrize("age", [-3600, 0, 3600])
+async def test_a_sibling_of_other_contents_is_not_sent_whatever_its_date(
+    files: Client, directory: Path, age: int
+) -> None:
     precompress(directory)
     path = directory / "site.css"
-    path.write_bytes(CSS + b"p { color: red }")
-    later = path.stat().st_mtime_ns + 1_000_000_000
-    os.utime(path, ns=(later, later))
-    async with files.get("/static/site.css", headers={hdrs.ACCEPT_ENCODING: "br"}) as response:
-        assert hdrs.CONTENT_ENCODING not in response.headers
-        assert (await response.read()).endswith(b"p { color: red }")
+    for contents, coding in ((CSS, "br"), (CSS + b"p { color: red }", None), (CSS, "br")):
+        path.write_bytes(contents)
+        date = (directory / "site.css.br").stat().st_mtime + age
+        os.utime(path, (date, date))
+        url = resource(files).url_for(filename="site.css")
+        async with files.get(url, headers={hdrs.ACCEPT_ENCODING: "br"}) as response:
+            assert response.headers.get(hdrs.CONTENT_ENCODING) == coding
+            body = await response.read()
+        assert (brotli.decompress(body) if coding else body) == contents
+
+
+@pytest.mark.parametrize("suffix", [".br", ".gz"])
+async def test_a_sibling_that_is_not_compressed_is_not_sent(
+    files: Client, directory: Path, suffix: str
+) -> None:
+    (directory / f"site.css{suffix}").write_bytes(b"no such thing")
+    async with files.get("/static/site.css", headers={hdrs.ACCEPT_ENCODING: "*"}) as response:
+        assert await response.read() == CSS
 
 
 async def test_a_sibling_that_is_a_link_is_not_followed(files: Client, directory: Path) -> None:

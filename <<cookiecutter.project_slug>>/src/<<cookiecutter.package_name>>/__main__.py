@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from .server import serve
 from .settings import load_settings
 
 
-def _port(text: str) -> int:
+def port(text: str) -> int:
+    """Parse a TCP port. Raises ValueError, which argparse turns into a message with this name."""
     number = int(text)
     if not 0 <= number <= 65535:
         raise ValueError
@@ -22,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve until a signal comes. Raises SystemExit when it cannot start."""
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description="Serve the site.")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=_port, help="TCP port (default: 8080; 0 takes a free one)")
+    parser.add_argument("--port", type=port, help="TCP port (default: 8080; 0 takes a free one)")
     parser.add_argument("--path", type=Path, help="Unix socket; alone, no TCP port is opened")
     args = parser.parse_args(argv)
     if args.path is None or args.host is not None or args.port is not None:
@@ -31,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(serve(load_settings(), host=args.host, port=args.port, path=args.path))
-        except OSError as error:
-            raise SystemExit(f"Cannot listen: {error.strerror or error}") from None
+        except KeyboardInterrupt:  # before it served, or the second one
+            raise SystemExit(128 + signal.SIGINT) from None
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def create_app(settings: Settings | None = None) -> web.Application:
     app[SETTINGS] = settings
     headers.setup(app)
     executor.setup(app)
-    aiojobs.aiohttp.setup(app)  # shield() and spawn(): work that goes on when the client leaves
+    # shield() and spawn(), for work that goes on when the client leaves.
+    aiojobs.aiohttp.setup(app, wait_timeout=settings.graceful_timeout)
     templating.setup(app, __package__, development=settings.development)
     static.setup(app, Path(__file__).parent / "static")
     site.setup(app)

@@ -9,6 +9,7 @@ import logging.config
 import os
 import sys
 from contextvars import ContextVar
+from io import TextIOWrapper
 from json import dumps as json_dumps
 from typing import Any, Final
 
@@ -23,16 +24,31 @@ REQUEST_ID: Final[ContextVar[str]] = ContextVar("REQUEST_ID")
 def add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Add the current request's id, if there is a current request (a structlog processor)."""
     if (request_id := REQUEST_ID.get(None)) is not None:
-        event.setdefault("request_id", request_id)
+        event["request_id"] = request_id
     return event
 
 
-def to_json(event: EventDict, default: Any = repr, **_: Any) -> bytes:
-    """Serialise one event; what orjson refuses (lone surrogates, big integers) is still logged."""
+def _as_text(value: object) -> str:
     try:
-        return orjson.dumps(event, default=default, option=orjson.OPT_NON_STR_KEYS)
+        return value if isinstance(value, str) else repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
+
+
+def to_json(event: EventDict) -> bytes:
+    """Serialise one event; one that orjson refuses (lone surrogates, circles) has its values as text."""
+    try:
+        return orjson.dumps(event, default=repr)
     except TypeError:
-        return json_dumps(event, default=default, skipkeys=True).encode()
+        return json_dumps({str(key): _as_text(value) for key, value in event.items()}).encode()
+
+
+class _ExtraAdder(structlog.stdlib.ExtraAdder):
+    """Add what was logged as ``extra``, which must not take the place of the message."""
+
+    def __call__(self, logger: logging.Logger, name: str, event_dict: EventDict) -> EventDict:
+        message = event_dict["event"]
+        return {**super().__call__(logger, name, event_dict), "event": message}
 
 
 def _console() -> Processor:
@@ -54,9 +70,9 @@ def _to_bytes(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
 def logging_config(*, level: str, json: bool) -> dict[str, Any]:
     """Return the dictConfig of the standard library's loggers, for us and for gunicorn's master."""
     shared: list[Processor] = [
+        _ExtraAdder(),  # first, so that it does not overwrite what follows
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
         add_request_id,
         structlog.processors.TimeStamper(fmt="iso"),
     ]
@@ -93,6 +109,8 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
 
 def configure(*, level: str, json: bool) -> None:
     """Send all logging of this process to standard output; the doors call this once, before the app."""
+    if isinstance(sys.stdout, TextIOWrapper):  # nothing may be unprintable, whatever the locale
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.config.dictConfig(logging_config(level=level, json=json))
     logging.captureWarnings(True)
     # The access log takes this shorter way: half the cost of a record of the standard library.

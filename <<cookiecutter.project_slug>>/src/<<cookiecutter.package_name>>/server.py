@@ -52,24 +52,42 @@ async def serve(
 ) -> None:
     """Serve on a TCP port, a Unix socket or both, until SIGINT or SIGTERM; then stop gracefully.
 
-    Raises OSError when an address cannot be listened on.
+    A second signal ends it at once. Raises SystemExit when an address cannot be listened on.
     """
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
     runner = await make_runner(settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
+        stopped = _stop_on_signal()
         sites: list[web.BaseSite] = []
         if port is not None:
             sites.append(web.TCPSite(runner, host, port))
         if path is not None:
-            _refuse_used_socket(path)
             sites.append(web.UnixSite(runner, path))
         for site in sites:
-            await site.start()
+            try:
+                if path is not None:
+                    _refuse_used_socket(path)
+                await site.start()
+            except OSError as error:
+                raise SystemExit(
+                    f"Cannot listen on {site.name} {error.strerror or error}"
+                ) from None
             logger.info("listening on %s", site.name)
         await stopped.wait()
         logger.info("stopping")
+
+
+def _stop_on_signal() -> asyncio.Event:
+    """Return an event that SIGINT and SIGTERM set; the next one does what it does by default."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def stop() -> None:
+        stopped.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    return stopped

@@ -2,10 +2,17 @@
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
 from aiohttp import web
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Peer = IPv4Network | IPv6Network | Literal["unix"]
@@ -30,12 +37,6 @@ def _peer(value: object) -> object:
         raise ValueError(f"{error}; name networks such as 10.0.0.0/8, or unix") from None
 
 
-def _key(value: object) -> object:
-    if isinstance(value, str) and len(value) < 32:
-        raise ValueError("a key has fewer than 32 characters; `make secret` prints a good one")
-    return value
-
-
 class Settings(BaseSettings):
     """What can be set from outside; every field is described in .env.example.
 
@@ -54,32 +55,35 @@ class Settings(BaseSettings):
 
     environment: Literal["development", "production"] = "production"
     secret_keys: Annotated[
-        tuple[Annotated[SecretStr, BeforeValidator(_key)], ...],
-        NoDecode,
-        BeforeValidator(_split),
-        Field(min_length=1),
+        tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)
     ]
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     trusted_proxies: Annotated[
         tuple[Annotated[Peer, BeforeValidator(_peer)], ...], NoDecode, BeforeValidator(_split)
     ] = ()
-    keepalive_timeout: float = Field(default=75, gt=0)
-    graceful_timeout: float = Field(default=30, gt=0)
+    keepalive_timeout: float = Field(default=75, gt=0, allow_inf_nan=False)
+    graceful_timeout: float = Field(default=30, gt=0, allow_inf_nan=False)
 
     @property
     def development(self) -> bool:
         """True where what helps developers may be shown to whoever asks."""
         return self.environment == "development"
 
-    @model_validator(mode="after")
-    def _refuse_development_keys(self) -> Self:
-        if not self.development and any(
-            key.get_secret_value().startswith(DEVELOPMENT_KEY) for key in self.secret_keys
-        ):
-            raise ValueError(
-                "a key is for development, and ENVIRONMENT is production; `make secret` prints one"
-            )
-        return self
+    @field_validator("secret_keys")
+    @classmethod
+    def _refuse_bad_keys(
+        cls, keys: tuple[SecretStr, ...], info: ValidationInfo
+    ) -> tuple[SecretStr, ...]:
+        for key in keys:
+            text = key.get_secret_value()
+            if len(text) < 32:
+                raise ValueError("a key has fewer than 32 characters; `make secret` prints one")
+            development = info.data.get("environment") == "development"
+            if text.lower().startswith(DEVELOPMENT_KEY) and not development:
+                raise ValueError(
+                    "a key is for development, and ENVIRONMENT is not; `make secret` prints one"
+                )
+        return keys
 
 
 SETTINGS: Final = web.AppKey("SETTINGS", Settings)
@@ -95,9 +99,9 @@ def load_settings() -> Settings:
     except ValidationError as error:
         wrong: dict[str, str] = {}
         for item in error.errors(include_url=False, include_context=False, include_input=False):
-            name = str(item["loc"][0]).upper() if item["loc"] else "SECRET_KEYS"
+            name = str(item["loc"][0]).upper()
             wrong.setdefault(name, item["msg"].removeprefix("Value error, "))
         lines = [f"  {name}: {message}" for name, message in wrong.items()]
         raise SystemExit("\n".join(["Cannot start, the settings are wrong:", *lines])) from None
-    except UnicodeDecodeError as error:
-        raise SystemExit(f"Cannot start, .env is not UTF-8: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"Cannot start, .env cannot be read: {error}") from None

@@ -11,6 +11,8 @@ from ..web.templating import render
 REVALIDATE: Final = "private, no-cache"
 """For pages: they may be kept by the browser, for one visitor, and are asked for again each time."""
 
+ONE_DAY: Final = "public, max-age=86400"
+
 
 async def index(request: web.Request) -> web.Response:
     """Answer the home page."""
@@ -34,16 +36,11 @@ async def about_json(_request: web.Request) -> web.Response:
     )
 
 
-def _file(request: web.Request, name: str) -> web.FileResponse:
-    directory = request.app[STATIC].get_info()["directory"]
-    return web.FileResponse(directory / name, headers={hdrs.CACHE_CONTROL: "public, max-age=86400"})
-
-
 async def favicon(request: web.Request) -> web.FileResponse:
     """Send the icon from where browsers look for it when a page names none."""
-    return _file(request, "favicon.ico")
+    return await request.app[STATIC].respond(request, "favicon.ico", cache=ONE_DAY)
 
 
 async def robots(request: web.Request) -> web.FileResponse:
     """Send the rules for crawlers from where they look for them."""
-    return _file(request, "robots.txt")
+    return await request.app[STATIC].respond(request, "robots.txt", cache=ONE_DAY)

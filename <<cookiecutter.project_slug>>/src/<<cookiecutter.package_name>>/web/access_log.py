@@ -1,6 +1,7 @@
 """The access log: one line a request, the same under every server."""
 
 import logging
+from time import perf_counter
 
 import structlog
 from aiohttp import hdrs, web
@@ -10,8 +11,19 @@ from .context import CONTEXT
 from .nesting import route_name
 
 
+def body_size(request: web.BaseRequest, response: web.StreamResponse) -> int:
+    """Return the size of the body in bytes; a stream's is counted by aiohttp, headers included.
+
+    aiohttp's own count leaves out what sendfile(2) sends, which depends on the event loop.
+    """
+    if request.method == hdrs.METH_HEAD or response.status in {204, 304}:
+        return 0
+    size = response.content_length
+    return response.body_length if size is None else size
+
+
 class AccessLogger(AbstractAccessLogger):
-    """Write the access line through structlog: half the cost of aiohttp's own (see bench/).
+    """Write the access line through structlog: it costs half of aiohttp's own.
 
     aiohttp calls it in the request's own task, so the line gets the request's id as all others do.
     """
@@ -27,22 +39,26 @@ class AccessLogger(AbstractAccessLogger):
         return self.logger.isEnabledFor(logging.INFO)
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Write the line; ``time`` is the request's duration in seconds."""
+        """Write the line. aiohttp's ``time`` is not used: uvloop's clock counts milliseconds."""
+        try:
+            self._log(request, response)
+        except Exception:  # or the connection would be cut
+            self.logger.exception("the access line failed")
+
+    def _log(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         if not isinstance(request, web.Request) or (context := request.get(CONTEXT)) is None:
             # Not HTTP: aiohttp answered 400 before there was a request to route.
             self._info("malformed request", client=request.remote, status=response.status)
             return
-        size = response.body_length
-        if isinstance(response, web.FileResponse) and request.method != hdrs.METH_HEAD:
-            size = max(size, response.content_length or 0)  # sendfile(2) goes past aiohttp's count
         self._info(
             "request",
+            request_id=context.request_id,
             client=context.client,
             method=request.method,
             path=request.raw_path,
             route=route_name(request.match_info),
             status=response.status,
-            bytes=size,
-            duration_ms=round(time * 1000, 3),
+            bytes=body_size(request, response),
+            duration_ms=round((perf_counter() - context.started) * 1000, 3),
             user_agent=request.headers.get(hdrs.USER_AGENT),
         )

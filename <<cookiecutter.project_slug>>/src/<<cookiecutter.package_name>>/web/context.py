@@ -6,6 +6,7 @@ import secrets
 from contextvars import ContextVar
 from dataclasses import dataclass
 from random import getrandbits
+from time import perf_counter
 from typing import Final
 
 from aiohttp import web
@@ -32,6 +33,8 @@ class RequestContext:
     """Whether the client's own connection was TLS."""
     trusted: bool
     """Whether the peer is one of TRUSTED_PROXIES."""
+    started: float
+    """When the request came, in seconds of ``time.perf_counter``."""
     nonce: str | None = None
     """The nonce that the response's Content-Security-Policy allows, if a page asked for one."""
 
@@ -56,7 +59,8 @@ def get_context(request: web.Request) -> RequestContext:
         sent = request.headers.get(HEADER, "") if trusted else ""
         if not _WELL_FORMED.fullmatch(sent):
             sent = f"{getrandbits(128):032x}"  # an id, not a secret; reseeded after a fork
-        context = RequestContext(app, sent, request.remote or "unix", request.secure, trusted)
+        client = request.remote or "unix"
+        context = RequestContext(app, sent, client, request.secure, trusted, perf_counter())
         request[CONTEXT] = context
     return context
 

@@ -1,5 +1,6 @@
 """Error pages: HTML for browsers, problem JSON (RFC 9457) for everybody else."""
 
+import asyncio
 import logging
 from typing import Final
 
@@ -24,6 +25,7 @@ SENTENCES: Final = {
 }
 """What a person reads, by status; other statuses show their reason phrase alone."""
 
+PROBLEM: Final = "application/problem+json"
 REASON_500: Final = "Internal Server Error"
 _OWN_HEADERS: Final = frozenset({hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH})
 
@@ -34,7 +36,7 @@ def error_response(
     """Return the page or the problem document for an error, whichever the client prefers."""
     context = get_context(request)
     response: web.Response | None = None
-    if accepted(request, ("application/json", "text/html")) == "text/html":
+    if accepted(request, (PROBLEM, "application/json", "text/html")) == "text/html":
         try:
             response = render(
                 request,
@@ -56,31 +58,57 @@ def error_response(
             {**problem, "request_id": context.request_id},
             status=status,
             reason=reason,
-            content_type="application/problem+json",
+            content_type=PROBLEM,
         )
     response.headers.add(hdrs.VARY, hdrs.ACCEPT)
     return response
 
 
+def _detail(error: web.HTTPException) -> str | None:
+    """Return what the handler had to say; None if that is aiohttp's default, or no text."""
+    try:
+        text = error.text
+    except (LookupError, UnicodeDecodeError):
+        return None
+    return None if text == f"{error.status}: {error.reason}" else text
+
+
+def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
+    if error.status == 500:
+        logger.error("raised by a handler: %s", _detail(error), exc_info=error)
+        return error_response(request, 500, REASON_500, None)
+    response = error_response(request, error.status, error.reason, _detail(error))
+    for name, value in error.headers.items():
+        if name not in _OWN_HEADERS:
+            response.headers.add(name, value)
+    response.cookies.update(error.cookies)
+    return response
+
+
 @web.middleware
 async def errors_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever goes wrong further in into a response that gives nothing away."""
+    """Turn whatever goes wrong further in into a response that gives nothing away.
+
+    Once a part of a response is sent, nothing may follow it: aiohttp logs the error and closes the
+    connection, which tells the client that the rest is missing.
+    """
     try:
-        return await handler(request)
+        response = await handler(request)
+        if not isinstance(response, web.StreamResponse):
+            raise TypeError(f"a handler returned {response!r} in place of a response")
+        return response
+    except asyncio.CancelledError:
+        # aiohttp writes no access line for these.
+        logger.info("cancelled: %s %s", request.method, request.raw_path)
+        raise
     except web.HTTPException as error:
+        if request.writer.output_size > 0:
+            raise RuntimeError("raised in the middle of a response") from error
         if error.status < 400:  # redirections are raised too
             raise
-        if error.status == 500:
-            logger.exception("raised by a handler: %s", error.text)
-            return error_response(request, 500, REASON_500, None)
-        detail = None if error.text == f"{error.status}: {error.reason}" else error.text
-        response = error_response(request, error.status, error.reason, detail)
-        for name, value in error.headers.items():
-            if name not in _OWN_HEADERS:
-                response.headers.add(name, value)
-        return response
+        return _http_error(request, error)
     except Exception:
-        logger.exception("unhandled error")
         if request.writer.output_size > 0:
-            raise  # half a response is sent: aiohttp closes the connection, so that nobody trusts it
+            raise
+        logger.exception("unhandled error")
         return error_response(request, 500, REASON_500, None)

@@ -46,12 +46,15 @@ async def _set_headers(request: web.Request, response: web.StreamResponse) -> No
     headers.pop(hdrs.SERVER, None)  # names the versions of Python and aiohttp
     headers.update(_FIXED)
     headers[REQUEST_ID] = context.request_id
-    headers[CSP] = (
-        _POLICY
-        if context.nonce is None
-        else f"{_POLICY}; script-src 'nonce-{context.nonce}' 'strict-dynamic'"
-    )
-    headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    if context.nonce is None:
+        headers.setdefault(CSP, _POLICY)
+    else:
+        scripts = f"script-src 'nonce-{context.nonce}' 'strict-dynamic'"
+        headers.setdefault(CSP, f"{_POLICY}; {scripts}")
+    if response.status >= 400:  # whatever was meant for the page that it did not become
+        headers[hdrs.CACHE_CONTROL] = "no-store"
+    else:
+        headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
     if context.secure:
         headers[HSTS] = _TWO_YEARS
 

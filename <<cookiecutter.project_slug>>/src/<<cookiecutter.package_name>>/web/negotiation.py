@@ -59,9 +59,7 @@ def negotiated(handlers: Mapping[str, Handler]) -> Handler:
     async def negotiate(request: web.Request) -> web.StreamResponse:
         media_type = accepted(request, offered)
         if media_type is None:
-            raise web.HTTPNotAcceptable(
-                text=f"Available as {' and '.join(offered)}.", headers={hdrs.VARY: hdrs.ACCEPT}
-            )
+            raise web.HTTPNotAcceptable(text=f"Available as {' and '.join(offered)}.")
         response = await handlers[media_type](request)
         response.headers.add(hdrs.VARY, hdrs.ACCEPT)
         return response

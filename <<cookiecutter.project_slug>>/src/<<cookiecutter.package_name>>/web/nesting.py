@@ -21,6 +21,11 @@ def nest(app: web.Application, prefix: str, name: str, nested: web.Application) 
         raise ValueError(f"an application named {name!r} is nested here already")
     nested[NAMESPACE] = name
     siblings[name] = nested
+
+    async def add_slash(_request: web.Request) -> web.Response:
+        raise web.HTTPPermanentRedirect(prefix)
+
+    app.router.add_get(prefix.rstrip("/"), add_slash)
     app.add_subapp(prefix, nested)
 
 
@@ -42,5 +47,5 @@ def route_name(match_info: web.UrlMappingMatchInfo) -> str | None:
         return None
     name = route.name or route.resource.canonical
     for app in match_info.apps[:0:-1]:
-        name = f"{app[NAMESPACE]}:{name}"
+        name = f"{app.get(NAMESPACE, '?')}:{name}"  # "?" was mounted without nest()
     return name

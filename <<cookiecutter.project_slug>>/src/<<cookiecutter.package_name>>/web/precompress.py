@@ -4,7 +4,7 @@
 """
 
 import gzip
-import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,25 +19,26 @@ COMPRESSED = {".gz", ".br", ".png", ".jpg", ".jpeg", ".webp", ".avif", ".woff", 
 def precompress(directory: Path) -> list[Path]:
     """Write each file's siblings where they save at least a tenth; return the paths written.
 
-    A sibling gets the time of its file, so that a file changed later is known to be newer.
+    Each appears at once and whole: a running server may be sending it.
     """
     written = []
     for path in sorted(directory.rglob("*")):
         if not path.is_file() or path.suffix in COMPRESSED:
             continue
         data = path.read_bytes()
-        info = path.stat()
         smaller = {
             "br": brotli.compress(data, mode=brotli.MODE_TEXT),
             "gzip": gzip.compress(data, 9, mtime=0),
         }
         for coding, compressed in smaller.items():
-            sibling = Path(f"{path}{CODINGS[coding]}")
+            sibling = Path(f"{path}{CODINGS[coding][0]}")
             if len(compressed) > 0.9 * len(data):
                 sibling.unlink(missing_ok=True)
                 continue
-            sibling.write_bytes(compressed)
-            os.utime(sibling, ns=(info.st_atime_ns, info.st_mtime_ns))
+            unfinished = Path(f"{sibling}.tmp")
+            unfinished.write_bytes(compressed)
+            shutil.copymode(path, unfinished)
+            unfinished.replace(sibling)
             written.append(sibling)
     return written
 

@@ -5,24 +5,26 @@ A resource of our own (row W17), because aiohttp's opens and hashes a file each 
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import mimetypes
 import os
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from stat import S_ISREG
 from typing import Final, NamedTuple
 
+import brotli
 from aiohttp import hdrs, web
-from aiohttp.typedefs import PathLike
+from aiohttp.typedefs import LooseHeaders, PathLike
 from yarl import URL
 
 from .negotiation import parse_accept
 
-CODINGS: Final = {"br": ".br", "gzip": ".gz"}
-"""Content codings by the suffix of the compressed sibling, the better one first (RFC 9110, 8.4.1)."""
+CODINGS: Final = {"br": (".br", brotli.decompress), "gzip": (".gz", gzip.decompress)}
+"""Content codings (RFC 9110, 8.4.1), the better one first: suffix of the sibling, how to unpack it."""
 
 RECHECK: Final = 1.0
 """Seconds for which a page takes a file to be as it was: asking costs more than making the URL."""
@@ -31,12 +33,19 @@ _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _WITH_CHARSET: Final = ("text/", "application/javascript", "application/json")
 
 
+_Signature = tuple[int, int, int]
+"""Modification time in ns, size in bytes, inode: what changes when a file does."""
+
+
+def _signature(info: os.stat_result) -> _Signature:
+    return info.st_mtime_ns, info.st_size, info.st_ino
+
+
 class _Version(NamedTuple):
     """What is remembered of a file until its signature changes."""
 
     path: Path
-    signature: tuple[int, int, int]
-    """Modification time in ns, size in bytes, inode."""
+    signature: _Signature
     digest: str
     """SHA-256 of the contents, as ``?v=`` has it."""
     url: str
@@ -45,24 +54,20 @@ class _Version(NamedTuple):
 
 
 class _File(web.FileResponse):
-    """A file, or its compressed sibling where that is up to date and the client takes it.
+    """A file in the form that was chosen for it.
 
-    aiohttp would also send a sibling that is older than the file, or one refused by ``gzip;q=0``.
+    aiohttp's own choice takes any sibling there is, outdated or refused by ``gzip;q=0``.
     """
+
+    def __init__(self, path: Path, sent: Path, coding: str | None, headers: LooseHeaders) -> None:
+        super().__init__(path, headers=headers)
+        self._sent = sent
+        self._coding = coding
 
     def _get_file_path_stat_encoding(
         self, accept_encoding: str
-    ) -> tuple[Path | None, os.stat_result, str | None]:
-        info = self._path.stat()
-        accepted = parse_accept(accept_encoding)
-        for coding, suffix in CODINGS.items():
-            if accepted.get(coding, accepted.get("*", 0)) > 0:
-                sibling = Path(f"{self._path}{suffix}")
-                with suppress(OSError):
-                    found = sibling.lstat()
-                    if S_ISREG(found.st_mode) and found.st_mtime_ns >= info.st_mtime_ns:
-                        return sibling, found, coding
-        return self._path if S_ISREG(info.st_mode) else None, info, None
+    ) -> tuple[Path, os.stat_result, str | None]:
+        return self._sent, self._sent.stat(), self._coding
 
 
 class StaticFiles(web.StaticResource):
@@ -73,6 +78,7 @@ class StaticFiles(web.StaticResource):
         super().__init__(prefix, directory, name=name, append_version=True)
         self._versions: dict[str, _Version] = {}
         self._looked_up: dict[str, tuple[float, _Version | None]] = {}
+        self._siblings: dict[Path, tuple[_Signature, str, bool]] = {}
 
     def url_for(  # type: ignore[override]  # as aiohttp's own
         self, *, filename: PathLike, append_version: bool | None = None
@@ -89,11 +95,9 @@ class StaticFiles(web.StaticResource):
         return version.url if version else str(self.url_for(filename=filename))
 
     def integrity(self, filename: str) -> str:
-        """Return a file's hash as Subresource Integrity writes it. Raises FileNotFoundError."""
+        """Return a file's hash as Subresource Integrity writes it; empty if there is no such file."""
         version = self._look_up(filename)
-        if version is None:
-            raise FileNotFoundError(f"no static file {filename}")
-        return version.integrity
+        return version.integrity if version else ""
 
     def _look_up(self, filename: str) -> _Version | None:
         """Return what ``_version`` does, or did less than RECHECK ago."""
@@ -109,8 +113,7 @@ class StaticFiles(web.StaticResource):
         version = self._versions.get(filename)
         path = version.path if version else self._directory / filename
         try:
-            info = path.stat()
-            signature = (info.st_mtime_ns, info.st_size, info.st_ino)
+            signature = _signature(path.stat())
             if version is None or version.signature != signature:
                 sha256 = hashlib.sha256(self._find(filename).read_bytes()).digest()
                 digest = base64.urlsafe_b64encode(sha256).decode()
@@ -134,32 +137,62 @@ class StaticFiles(web.StaticResource):
         return path
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        loop = asyncio.get_running_loop()
-        filename = request.match_info["filename"]
-        return await loop.run_in_executor(None, self._open, filename, request.query)
+        return await self.respond(request, request.match_info["filename"])
 
-    def _open(self, filename: str, query: Mapping[str, str]) -> web.FileResponse:
-        """Find the file and decide on its headers; blocks, so it runs in a thread."""
+    async def respond(
+        self, request: web.Request, filename: str, *, cache: str = "no-cache"
+    ) -> web.FileResponse:
+        """Return a file, with ``cache`` as its Cache-Control unless the URL has its version.
+
+        Raises web.HTTPNotFound if it is no file of the directory.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(None, self._open, request, filename, cache)
+
+    def _open(self, request: web.Request, filename: str, cache: str) -> web.FileResponse:
+        """Find the file and decide on its form and headers; blocks, so it runs in a thread."""
         try:
             path = self._find(filename)
+            version = self._version(path.relative_to(self._directory).as_posix())
         except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle, before 3.13
-            raise web.HTTPNotFound from None
-        kind, coding = mimetypes.guess_type(path.name)
-        if kind is None or coding is not None:
+            version = None
+        if version is None:
+            raise web.HTTPNotFound
+        kind, packed = mimetypes.guess_type(path.name)
+        if kind is None or packed is not None:
             kind = "application/octet-stream"
         elif kind.startswith(_WITH_CHARSET):
             kind += "; charset=utf-8"
-        asked = query.get(self.VERSION_KEY)
-        version = self._version(path.relative_to(self._directory).as_posix()) if asked else None
-        fresh = version is not None and version.digest == asked
-        return _File(
-            path,
-            headers={
-                hdrs.CONTENT_TYPE: kind,
-                hdrs.CACHE_CONTROL: _IMMUTABLE if fresh else "no-cache",
-                hdrs.VARY: hdrs.ACCEPT_ENCODING,
-            },
-        )
+        if request.query.get(self.VERSION_KEY) == version.digest:
+            cache = _IMMUTABLE
+        headers = {
+            hdrs.CONTENT_TYPE: kind,
+            hdrs.CACHE_CONTROL: cache,
+            hdrs.VARY: hdrs.ACCEPT_ENCODING,
+        }
+        accepted = parse_accept(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
+        for coding, (suffix, unpack) in CODINGS.items():
+            sibling = Path(f"{path}{suffix}")
+            if accepted.get(coding, accepted.get("*", 0)) > 0 and self._packs(
+                sibling, version, unpack
+            ):
+                return _File(path, sibling, coding, headers)
+        return _File(path, path, None, headers)
+
+    def _packs(self, sibling: Path, version: _Version, unpack: Callable[[bytes], bytes]) -> bool:
+        """Tell whether a sibling is the file compressed; it is unpacked once to see, as dates lie."""
+        try:
+            info = sibling.lstat()
+            if not S_ISREG(info.st_mode):
+                return False
+            state = (_signature(info), version.digest)
+            if self._siblings.get(sibling, ())[:2] != state:
+                digest = hashlib.sha256(unpack(sibling.read_bytes())).digest()
+                same = base64.urlsafe_b64encode(digest).decode() == version.digest
+                self._siblings[sibling] = (*state, same)
+            return self._siblings[sibling][2]
+        except (OSError, EOFError, zlib.error, brotli.error):  # none, or not compressed at all
+            return False
 
 
 STATIC: Final = web.AppKey("STATIC", StaticFiles)

@@ -45,7 +45,8 @@ def static(filename: str) -> str:
 def integrity(filename: str) -> str:
     """Return the value of the ``integrity`` attribute for a static script or style sheet (W3C SRI).
 
-    Empty, which allows everything, in development: live reload replaces files of a loaded page.
+    Empty, which allows everything, when there is no such file, and in development: live reload
+    replaces files of a loaded page.
     """
     app = CURRENT.get().app
     return "" if app[SETTINGS].development else app[STATIC].integrity(filename)

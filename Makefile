@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV = $(CURDIR)/.cache/venv
 BIN = $(VENV)/bin
 TEMPLATE = <<cookiecutter.project_slug>>
+PORT ?= 8080
 export PYTHON
 
 .DEFAULT_GOAL := help
@@ -11,19 +12,20 @@ export PYTHON
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Bake the default project into demo/ and serve it at http://localhost:8080
+demo: ## Bake the default project into demo/ (anew) and serve it at http://localhost:8080
 	@tests/system-packages.sh demo
 	@$(MAKE) --silent $(VENV)/installed
 	@rm -rf demo
 	@$(BIN)/cookiecutter --no-input --default-config --output-dir demo . >/dev/null
-	@PATH="$(BIN):$$PATH" $(MAKE) --no-print-directory -C demo/my-service --silent install
-	@echo "Serving demo/my-service at http://localhost:8080; Ctrl-C stops it"
-	@$(MAKE) --no-print-directory -C demo/my-service run
+	@echo "Installing demo/my-service"
+	@PATH="$(BIN):$$PATH" $(MAKE) --silent -C demo/my-service install
+	@echo "Serving demo/my-service at http://localhost:$(PORT); Ctrl-C stops it"
+	@$(MAKE) --no-print-directory -C demo/my-service run PORT=$(PORT)
 
 test: ## Run every test of the template, on what it bakes
 	@tests/system-packages.sh test
 	@$(MAKE) --silent $(VENV)/installed
-	@PATH="$(BIN):$$PATH" $(BIN)/pytest --numprocesses 2 --dist loadgroup
+	@PATH="$(BIN):$$PATH:/usr/sbin:/sbin" $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 bench: ## Measure the baked application side by side with the smallest one
 	@tests/system-packages.sh bench

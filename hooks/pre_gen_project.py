@@ -20,6 +20,12 @@ INSTALLED = """
     pytest_aiohttp pytest_asyncio pytest_cov ruff setuptools six structlog typing_extensions
     typing_inspection uv uvloop watchfiles yarl
 """.split()  # noqa: SIM905
+# In the standard library of some Python from 3.11 on, if not of this one; and its own tests.
+OTHER_STDLIB = """
+    aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr
+    imp lib2to3 mailcap msilib nis nntplib ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib test
+    tomllib uu xdrlib
+""".split()  # noqa: SIM905
 # Folders of the project that Python could import in its place.
 OF_THE_PROJECT = ["deploy", "src", "tests"]
 
@@ -28,18 +34,20 @@ DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 PACKAGE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DOMAIN = re.compile(rf"(?=.{{1,253}}$)({LABEL}\.)+(?![0-9]+$){LABEL}", re.IGNORECASE)
-EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
+ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+LOCAL_PART = re.compile(rf"(?=.{{1,64}}$){ATOM}(\.{ATOM})*")
 
 
 def check_text(key: str) -> str | None:
     """Return what is wrong with free text, which has to fit on a line of every kind of file."""
     text, name = ANSWERS[key], key.replace("_", " ")
-    if GIVEN.get(key, text) != text and re.search("<(%|#|<)", GIVEN[key]):
+    given = str(GIVEN.get(key, text))
+    if given != text and re.search(r"<(%|#|<)|^\s*# %", given, re.MULTILINE):
         return (
-            f"The {name} {GIVEN[key]!r} was taken for a template and became {text!r};"
-            " type it at the prompt instead."
+            f"The {name} {given!r} was given as a template; give plain text,"
+            " or leave it out and type it at the prompt."
         )
-    if not text.strip():
+    if not text.strip(f" {JOINERS}"):
         return f"The {name} is empty; it needs at least one letter."
     if len(text) > 200:
         return f"The {name} has {len(text)} characters; it may have up to 200."
@@ -49,13 +57,19 @@ def check_text(key: str) -> str | None:
                 f"The {name} holds U+{ord(character):04X}, which cannot be seen;"
                 " it may hold letters, signs, emoji and plain spaces, on one line."
             )
+    if ANSWERS[f"__{key}"] != text.replace("\\", r"\\").replace('"', r"\u0022"):
+        return f"The {name} differs from __{key}; leave out the answers that begin with __."
     return None
 
 
 def check_slug() -> str | None:
     """Return what is wrong with the distribution's name (Core Metadata specification, Name)."""
     slug = ANSWERS["__asked_slug"]
-    if len(slug) <= 80 and DISTRIBUTION.fullmatch(slug):
+    if re.sub("[._-]+", "_", slug).lower() in [*INSTALLED, "python_dotenv"]:
+        return (
+            f"The project slug {slug!r} is a package that the project depends on; choose another."
+        )
+    if len(slug) <= 80 and DISTRIBUTION.fullmatch(slug) and slug == ANSWERS["project_slug"]:
         return None
     return (
         f"The project slug {slug!r} is no legal name of a distribution; it may have up to 80 ASCII"
@@ -71,7 +85,7 @@ def check_package() -> str | None:
         reason = "is no lower-case identifier of up to 40 ASCII letters, digits and '_'"
     elif keyword.iskeyword(package):
         reason = "is a keyword of Python"
-    elif package in sys.stdlib_module_names:
+    elif package in sys.stdlib_module_names or package in OTHER_STDLIB:
         reason = "is a module of Python's standard library"
     elif package in INSTALLED:
         reason = "is the import name of a package that the project depends on"
@@ -96,10 +110,15 @@ def check_domain() -> str | None:
 def check_email() -> str | None:
     """Return what is wrong with the e-mail address."""
     email = ANSWERS["author_email"]
-    if EMAIL.fullmatch(email):
+    local_part, _, domain = email.rpartition("@")
+    if LOCAL_PART.fullmatch(local_part) and DOMAIN.fullmatch(domain):
         return None
     return f"{email!r} is no e-mail address; give one such as ada@example.com."
 
+
+no_text = [key for key, value in ANSWERS.items() if key[0] != "_" and not isinstance(value, str)]
+if no_text:
+    sys.exit(f"The answers to {', '.join(no_text)} are no text; put them into quotation marks.")
 
 problems = [
     check_text("project_name"),

@@ -73,14 +73,15 @@ def answers() -> dict[str, str | list[str]]:
 
 
 def cookiecutter(
-    folder: Path, *arguments: str, typed: str | None = None
+    folder: Path, *arguments: str, typed: str | None = None, config: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run cookiecutter on the template, with a home of its own; ``typed`` answers the questions."""
-    program = [sys.executable, "-m", "cookiecutter", "--default-config", str(ROOT)]
+    program = [sys.executable, "-m", "cookiecutter", str(ROOT)]
     options = ["--output-dir", str(folder), *([] if typed else ["--no-input"])]
+    options += ["--config-file", str(config)] if config else ["--default-config"]
     return subprocess.run(
         [*program, *options, *arguments],
-        env=clean_environment(HOME=str(folder.parent), PYTHONIOENCODING="utf-8"),
+        env=clean_environment(HOME=str(folder.parent.parent), PYTHONIOENCODING="utf-8"),
         input=typed,
         capture_output=True,
         text=True,

@@ -1,21 +1,41 @@
 #!/bin/sh
-# Install the Debian packages that are missing: `system-packages.sh demo` or `system-packages.sh test`.
+# Install the Debian packages that are missing for `make demo`, `make test` or `make bench`:
+#     tests/system-packages.sh demo|test|bench
 # As root or with password-less sudo it installs them; otherwise it names the one line to run.
 set -eu
 
+python="${PYTHON:-python3}"
 missing=""
+PATH="$PATH:/usr/sbin:/sbin" # where nginx and ldconfig are, and a user's path is not
+
 need() { # need <program> <package>
     command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
 
-"${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
-if [ "$1" = test ]; then
+if ! command -v "$python" >/dev/null 2>&1; then
+    echo "There is no $python; Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2
+    exit 1
+fi
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    case "$python" in
+    python3.*) missing="$missing $python-venv" ;;
+    *) missing="$missing python3-venv" ;;
+    esac
+fi
+case "${1:-}" in
+demo) ;;
+test)
     need chromium chromium
     need nginx nginx
-fi
-if [ "$1" = bench ]; then
-    need wrk wrk
-fi
+    # Playwright's own node needs it, and brings it not.
+    ldconfig -p | grep -q 'libatomic\.so\.1' || missing="$missing libatomic1"
+    ;;
+bench) need wrk wrk ;;
+*)
+    echo "usage: $0 demo|test|bench" >&2
+    exit 2
+    ;;
+esac
 [ -n "$missing" ] || exit 0
 
 install="apt-get install --yes --no-install-recommends$missing"
@@ -27,6 +47,6 @@ else
     echo "Missing:$missing. Please run: sudo apt-get update && sudo $install" >&2
     exit 1
 fi
-echo "Installing:$missing"
+echo "Installing Debian packages, which may take a minute:$missing"
 $sudo apt-get -qq update
 $sudo env DEBIAN_FRONTEND=noninteractive $install >/dev/null

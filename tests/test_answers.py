@@ -40,6 +40,9 @@ BAD = [
     ("project_slug", "../escape", "project slug"),
     ("project_slug", "/tmp/escape", "project slug"),
     ("project_slug", "x'y", "project slug"),
+    ("project_slug", "x" * 300, "project slug"),
+    ("project_slug", "aiohttp", "project slug"),
+    ("project_slug", "Pydantic.Settings", "project slug"),
     ("package_name", "", "package name"),
     ("package_name", "my-service", "identifier"),
     ("package_name", "1service", "identifier"),
@@ -49,17 +52,23 @@ BAD = [
     ("package_name", "class", "keyword"),
     ("package_name", "json", "standard library"),
     ("package_name", "test", "standard library"),
+    ("package_name", "distutils", "standard library"),
     ("package_name", "aiohttp", "depends on"),
     ("package_name", "yarl", "depends on"),
     ("package_name", "dotenv", "depends on"),
     ("package_name", "tests", "folder of the project"),
     ("description", "", "description"),
     ("description", "right-to-left \u202e override", "U+202E"),
-    ("description", "<< 7 * 7 >>", "taken for a template"),
+    ("description", "<< 7 * 7 >>", "given as a template"),
+    ("description", "# % set x = 1\nhello", "given as a template"),
+    ("project_name", "\u200d", "project name"),
+    ("__description", "other", "differs from __description"),
     ("author_name", "", "author name"),
     ("author_email", "ada", "e-mail"),
     ("author_email", "", "e-mail"),
     ("author_email", "ada@", "e-mail"),
+    ("author_email", ".@a..b", "e-mail"),
+    ("author_email", "x" * 65 + "@example.com", "e-mail"),
     ("author_email", 'ada"@example.com', "e-mail"),
     ("author_email", "ada lovelace@example.com", "e-mail"),
     ("domain_name", "", "domain name"),
@@ -83,8 +92,7 @@ def test_a_bad_answer_is_refused(key: str, answer: str, said: str, tmp_path: Pat
     sentences = [line for line in done.stderr.splitlines() if said in line]
     assert len(sentences) == 1, done.stderr
     assert sentences[0].endswith(".")
-    assert done.stderr.count("Traceback") == 1  # cookiecutter's own, about the hook's exit status
-    assert "pre_gen_project.py" not in done.stderr
+    assert "Traceback" not in done.stderr  # cookiecutter writes its own to standard output
     assert list(folder.iterdir()) == []
     assert [path.name for path in folder.parent.iterdir()] == ["out"]
 
@@ -111,14 +119,35 @@ def test_a_good_answer_is_taken(key: str, answer: str, bake: Bake) -> None:
     bake(**{key: answer})
 
 
-def test_names_are_derived(bake: Bake) -> None:
-    project = bake(project_name="Größe & Maß 2")
-    assert project.path.name == "grosse-mass-2"
-    assert project.package == "grosse_mass_2"
+@pytest.mark.parametrize(
+    ("name", "slug", "package"),
+    [
+        ("Größe & Maß 2", "grosse-mass-2", "grosse_mass_2"),
+        ("2 Go", "2-go", "app_2_go"),
+        ("🚀", "project", "project"),
+        ("long name " * 20, "-".join(["long-name"] * 8), "_".join(["long_name"] * 4)),
+    ],
+)
+def test_names_are_derived(name: str, slug: str, package: str, bake: Bake) -> None:
+    project = bake(project_name=name.strip())
+    assert (project.path.name, project.package) == (slug, package)
+
+
+def test_answers_of_a_configuration_file_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("default_context:\n  description: null\n")
+    (tmp_path / "deep/out").mkdir(parents=True)
+    done = cookiecutter(tmp_path / "deep/out", config=config)
+    assert done.returncode == 1
+    assert "The answers to description are no text" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_list_of_installed_names_is_right(installed: Project) -> None:
-    program = "from importlib.metadata import packages_distributions as p; print(*p())"
+    program = (
+        "from importlib.metadata import packages_distributions as p;"
+        "print(*(name for name, owners in p().items() if {*owners} - {'pip', 'setuptools'}))"
+    )
     names = subprocess.run(
         [installed.bin / "python", "-c", program], capture_output=True, text=True, check=True
     ).stdout.split()

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,47 @@ def test_the_admin_can_be_taken_out(bake: Bake) -> None:
     text = text.replace("    admin.setup(app)\n", "").replace("import admin, site", "import site")
     app.write_text(text)
     project.make("check")
+
+
+MISTAKES = {
+    "lint": "import os\n",
+    "format": "X = { }\n",
+    "types": 'Y: int = "text"\n',
+}
+
+
+def test_make_lint_and_format_do_their_work(bake: Bake) -> None:
+    project = bake()
+    project.make("lint")
+    file = project.path / "src" / project.package / "mistake.py"
+    for mistake in MISTAKES.values():
+        file.write_text(f'"""A module."""\n\n{mistake}')
+        with pytest.raises(AssertionError):
+            project.make("lint")
+    file.write_text(f'"""A module."""\n\n{MISTAKES["lint"]}\n{MISTAKES["format"]}')
+    project.make("format")
+    assert file.read_text() == '"""A module."""\n\nX = {}\n'
+    project.make("lint")
+
+
+def test_make_test_insists_on_coverage_and_on_no_warning(bake: Bake) -> None:
+    project = bake()
+    tool = tomllib.loads((project.path / "pyproject.toml").read_text())["tool"]
+    assert tool["mypy"]["strict"] is True
+    assert tool["coverage"]["run"]["branch"] is True
+    assert tool["coverage"]["report"]["fail_under"] >= 95
+    assert "--cov" in tool["pytest"]["ini_options"]["addopts"]
+    assert tool["pytest"]["ini_options"]["filterwarnings"] == ["error"]
+
+
+def test_uv_is_installed_where_there_is_none(bake: Bake, tmp_path: Path) -> None:
+    project = bake()
+    folders = os.environ["PATH"].split(os.pathsep)
+    without = [folder for folder in folders if not (Path(folder) / "uv").exists()]
+    python = str(Path(sys._base_executable).absolute())  # type: ignore[attr-defined]
+    project.make("install", PYTHON=python, PATH=os.pathsep.join(without))
+    assert (project.bin / "uv").exists()
+    assert (project.bin / "adev").exists()
 
 
 def test_make_lists_its_targets(installed: Project) -> None:

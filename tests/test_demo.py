@@ -4,11 +4,9 @@ import signal
 import subprocess
 from pathlib import Path
 
-import pytest
 from conftest import ROOT, answers_at, client, started
 
 
-@pytest.mark.xdist_group("port 8080")
 def test_make_demo_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)

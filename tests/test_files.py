@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +142,57 @@ def test_what_is_baked_is_what_git_knows_of_the_template(bake: Bake) -> None:
         for name in listed
     }
     assert set(files(project)) == names
+
+
+def test_secrets_and_what_was_made_stay_out_of_git(bake: Bake) -> None:
+    project = bake()
+    subprocess.run(["git", "init", "--quiet", project.path], check=True)
+    for name in (".env", ".venv/x", "src/x.pyc/__pycache__/y", "src/a/static/site.css.br"):
+        command = ["git", "-C", project.path, "check-ignore", "--quiet", name]
+        assert subprocess.run(command, check=False).returncode == 0, name
+
+
+def test_apache_is_word_for_word_the_licence_that_debian_has(bake: Bake) -> None:
+    debian = Path("/usr/share/common-licenses/Apache-2.0").read_text()
+    words = debian.partition("END OF TERMS AND CONDITIONS")[0].split()
+    assert texts(bake(license="Apache-2.0"))["LICENSE"].split()[: len(words)] == words
+
+
+def test_ci_runs_the_readmes_command() -> None:
+    commands = [
+        line
+        for line in (ROOT / ".ci/run").read_text().splitlines()
+        if not line.startswith(("#", "set ", "cd "))
+    ]
+    assert commands == ["make test"]
+    assert "    make test " in (ROOT / "README.md").read_text()
+
+
+def test_missing_packages_are_named_to_who_may_not_install_them(tmp_path: Path) -> None:
+    """With a path on which there are neither the programs nor sudo."""
+    for program in ("id", "grep", "sh"):
+        found = shutil.which(program)
+        assert found
+        (tmp_path / program).symlink_to(found)
+    (tmp_path / "python3").symlink_to(sys.executable)
+    for name in ("id", "ldconfig"):  # nobody, on a machine without libatomic
+        (tmp_path / name).unlink(missing_ok=True)
+        (tmp_path / name).write_text("#!/bin/sh\necho 65534\n")
+        (tmp_path / name).chmod(0o755)
+    script = (ROOT / "tests/system-packages.sh").read_text()
+    assert script.count(':/usr/sbin:/sbin"') == 1
+    done = subprocess.run(
+        ["/bin/sh", "-s", "test"],
+        input=script.replace(':/usr/sbin:/sbin"', '"'),
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Missing: chromium nginx libatomic1. Please run: sudo apt-get update")
+    assert line.endswith("apt-get install --yes --no-install-recommends chromium nginx libatomic1")
 
 
 def test_the_house_is_in_order() -> None:

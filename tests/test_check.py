@@ -62,7 +62,7 @@ def test_the_admin_can_be_taken_out(bake: Bake) -> None:
 
 MISTAKES = {
     "lint": "import os\n",
-    "format": "X = { }\n",
+    "format": "X = [ 1 ]\n",
     "types": 'Y: int = "text"\n',
 }
 
@@ -77,7 +77,7 @@ def test_make_lint_and_format_do_their_work(bake: Bake) -> None:
             project.make("lint")
     file.write_text(f'"""A module."""\n\n{MISTAKES["lint"]}\n{MISTAKES["format"]}')
     project.make("format")
-    assert file.read_text() == '"""A module."""\n\nX = {}\n'
+    assert file.read_text() == '"""A module."""\n\nX = [1]\n'
     project.make("lint")
 
 

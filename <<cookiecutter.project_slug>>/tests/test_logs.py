@@ -186,6 +186,20 @@ async def test_an_access_line_that_fails_does_not_break_the_connection(
     assert "the access line failed" in output.getvalue().decode()
 
 
+async def test_bytes_that_are_no_text_change_nothing_else(
+    aiohttp_client: AiohttpClient, output: io.BytesIO
+) -> None:
+    client = await aiohttp_client(create_app())
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    writer.write(b"GET /livez HTTP/1.0\r\nUser-Agent: \xff\xfe\r\n\r\n")
+    assert b" 200 " in await reader.readline()
+    writer.close()
+    await client.close()
+    (line,) = json_lines(output.getvalue().decode())
+    assert (line["status"], line["user_agent"]) == (200, "\udcff\udcfe")
+    assert line["timestamp"].startswith("20")
+
+
 async def test_a_request_whose_client_leaves_is_logged(
     aiohttp_client: AiohttpClient, output: io.BytesIO
 ) -> None:

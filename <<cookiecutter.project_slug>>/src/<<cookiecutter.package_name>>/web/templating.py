@@ -89,11 +89,12 @@ class _Environment(Environment):
 
 
 def render(request: web.Request, template: str, /, **context: Any) -> web.Response:
-    """Return the page that a template makes of the context.
+    """Return the page that a template of the request's application makes of the context.
 
     Raises jinja2.TemplateError when the template is wrong.
     """
-    text = aiohttp_jinja2.render_string(template, request, context)
+    environment = request.config_dict[aiohttp_jinja2.APP_KEY]
+    text = environment.get_template(template).render(context)
     return web.Response(text=text, content_type="text/html")
 
 

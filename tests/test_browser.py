@@ -191,9 +191,14 @@ def test_live_reload(developing: tuple[Project, Server, str], tab: Tab) -> None:
     """A changed .py, template and style sheet each reach the page, by themselves."""
     project, server, url = developing
     source = project.path / "src" / project.package
-    with tab.page.expect_websocket() as socket:
-        tab.page.goto(url)
-    socket.value.wait_for_event("framereceived")
+    greetings: list[str | bytes] = []
+
+    def greet(frame: str | bytes) -> None:
+        greetings.append(frame)
+
+    tab.page.on("websocket", lambda socket: socket.on("framereceived", greet))
+    tab.page.goto(url)
+    wait_for(lambda: tab.page.evaluate("1") and greetings, "adev's greeting")
     assert tab.page.locator("#pDebugToolbarHandle").is_visible()
 
     sheet = source / "static/site.css"

@@ -139,6 +139,7 @@ async def test_a_request_under_way_is_finished_before_the_server_stops(
             while True:
                 async with session(path) as late, late.get("/livez"):
                     await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # well within GRACEFUL_TIMEOUT
         assert not serving.done()
         finish.set()
         assert await (await answer).text() == "finished"

@@ -66,7 +66,7 @@ async def serve(
             sites.append(web.UnixSite(runner, path))
         for site in sites:
             try:
-                if path is not None:
+                if path is not None and isinstance(site, web.UnixSite):
                     _refuse_used_socket(path)
                 await site.start()
             except OSError as error:

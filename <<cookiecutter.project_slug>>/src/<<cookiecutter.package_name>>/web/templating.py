@@ -79,7 +79,7 @@ class _Context(Context):
 
 
 class _Environment(Environment):
-    """Jinja's environment, less what it does anew for every page (bench/ says what that costs)."""
+    """Jinja's environment, less work that it does anew for every page."""
 
     context_class = _Context
 

@@ -12,14 +12,18 @@ GIVEN = json.loads(r"""<< _cookiecutter | default({}) | tojson >>""")
 
 # What the dependencies install at top level (tests/test_answers.py compares it with what they do).
 INSTALLED = """
-    _brotli _distutils_hack _pytest aiohappyeyeballs aiohttp aiohttp_debugtoolbar aiohttp_devtools
-    aiohttp_jinja2 aiojobs aiosignal annotated_types anyio ast_serialize asttokens attr attrs brotli
-    click colorama coverage devtools dotenv executing frozenlist gunicorn idna iniconfig jinja2
-    librt markupsafe multidict mypy mypy_extensions mypyc orjson packaging pathspec pip
-    pkg_resources pluggy propcache py pydantic pydantic_core pydantic_settings pygments pytest
-    pytest_aiohttp pytest_asyncio pytest_cov ruff setuptools six structlog typing_extensions
-    typing_inspection uv uvloop watchfiles yarl
+    _argon2_cffi_bindings _brotli _cffi_backend _distutils_hack _pytest aiohappyeyeballs aiohttp
+    aiohttp_cors aiohttp_debugtoolbar aiohttp_devtools aiohttp_jinja2 aiohttp_session aiojobs
+    aiosignal annotated_types anyio argon2 ast_serialize asttokens attr attrs brotli cffi click
+    colorama coverage cryptography deprecated devtools dotenv executing frozenlist gunicorn idna
+    iniconfig jinja2 librt limits markupsafe multidict mypy mypy_extensions mypyc orjson
+    packaging pathspec pathvalidate pip pkg_resources pluggy propcache py pycparser pydantic
+    pydantic_core pydantic_settings pygments pytest pytest_aiohttp pytest_asyncio pytest_cov
+    ruff setuptools six structlog typing_extensions typing_inspection uv uvloop watchfiles wrapt
+    yarl
 """.split()  # noqa: SIM905
+# Distributions among them that have another name than what they install.
+DISTRIBUTIONS = ["argon2_cffi", "argon2_cffi_bindings", "python_dotenv"]
 # In the standard library of some Python from 3.11 on, if not of this one; and its own tests.
 OTHER_STDLIB = """
     aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr
@@ -27,7 +31,7 @@ OTHER_STDLIB = """
     tomllib uu xdrlib
 """.split()  # noqa: SIM905
 # Folders of the project that Python could import in its place.
-OF_THE_PROJECT = ["deploy", "src", "tests"]
+OF_THE_PROJECT = ["deploy", "src", "tests", "uploads"]
 
 JOINERS = "\u200c\u200d\u200e\u200f"  # that emoji and right-to-left scripts need
 DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -65,7 +69,7 @@ def check_text(key: str) -> str | None:
 def check_slug() -> str | None:
     """Return what is wrong with the distribution's name (Core Metadata specification, Name)."""
     slug = ANSWERS["__asked_slug"]
-    if re.sub("[._-]+", "_", slug).lower() in [*INSTALLED, "python_dotenv"]:
+    if re.sub("[._-]+", "_", slug).lower() in [*INSTALLED, *DISTRIBUTIONS]:
         return (
             f"The project slug {slug!r} is a package that the project depends on; choose another."
         )

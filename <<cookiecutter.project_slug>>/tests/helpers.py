@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from aiohttp import ClientSession, UnixConnector, web
+from aiohttp import ClientSession, UnixConnector, hdrs, web
 from aiohttp.test_utils import TestClient
 
 Client = TestClient[web.Request, web.Application]
@@ -62,3 +62,8 @@ def running(command: list[str], path: Path, **environment: str) -> Iterator[subp
 def session(path: Path) -> ClientSession:
     """Return a client of the server that listens on the socket; the host name is of no account."""
     return ClientSession("http://localhost", connector=UnixConnector(str(path)))
+
+
+def own(client: Client) -> dict[str, str]:
+    """Return what a browser says of a request that a page of the site itself makes."""
+    return {hdrs.ORIGIN: str(client.make_url("/").origin())}

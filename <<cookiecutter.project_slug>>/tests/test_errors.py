@@ -12,7 +12,7 @@ from package_name.app import create_app
 from package_name.web import errors
 from package_name.web.templating import render
 
-from .helpers import Client
+from .helpers import Client, own
 
 # % endfilter
 SECRET = "the-password-in-the-exception"
@@ -161,7 +161,7 @@ async def test_headers_and_text_of_an_error_are_kept(failing: Client) -> None:
         assert (await response.json())["detail"] == "Slow down."
     async with failing.get("/teapot", headers={hdrs.ACCEPT: BROWSER}) as response:
         assert "Slow down." in await response.text()
-    async with failing.post("/") as response:
+    async with failing.post("/", headers=own(failing)) as response:
         assert response.status == 405
         assert response.headers[hdrs.ALLOW] == "GET,HEAD"
 

@@ -214,7 +214,7 @@ async def test_a_request_whose_client_leaves_is_logged(
     app.router.add_get("/wait", wait)
     client = await aiohttp_client(app)
     _, writer = await asyncio.open_connection("127.0.0.1", client.port)
-    writer.write(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+    writer.write(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await waiting.wait()
     writer.transport.abort()
     async with asyncio.timeout(5):

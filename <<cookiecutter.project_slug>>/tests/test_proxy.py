@@ -27,6 +27,7 @@ def echoing() -> web.Application:
 
 @pytest.fixture
 async def proxied(aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch) -> Client:
+    monkeypatch.setenv("ALLOWED_HOSTS", "*.example.org, 127.0.0.1")
     monkeypatch.setenv("TRUSTED_PROXIES", "127.0.0.0/8, 10.0.0.0/8")
     return await aiohttp_client(echoing())
 
@@ -94,6 +95,7 @@ async def test_malformed_headers_of_a_proxy_are_refused(
 async def test_a_unix_socket_can_be_trusted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, access_log: LogCapture
 ) -> None:
+    monkeypatch.setenv("ALLOWED_HOSTS", "*.example.org, localhost")
     for trusted, expected in (("unix,10.0.0.0/8", "203.0.113.9"), ("10.0.0.0/8", None)):
         monkeypatch.setenv("TRUSTED_PROXIES", trusted)
         path = tmp_path / f"{trusted[:2]}.sock"

@@ -168,7 +168,7 @@ async def test_a_handler_ends_with_its_client_but_shielded_work_does_not(
     app.router.add_get("/slow", handler)
     client = await aiohttp_client(app)
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
-    writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+    writer.write(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
     await started.wait()
     writer.transport.abort()
     async with asyncio.timeout(5):

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from . import admin, site
 from .settings import SETTINGS, Settings, load_settings
-from .web import connection, context, errors, executor, headers, static, templating
+from .web import connection, context, cors, errors, executor, guard, headers, static, templating
 
 
 def create_app(settings: Settings | None = None) -> web.Application:
@@ -18,10 +18,13 @@ def create_app(settings: Settings | None = None) -> web.Application:
     settings = settings or load_settings()
     app = web.Application(
         middlewares=[errors.errors_middleware, context.context_middleware],
+        client_max_size=settings.max_body_size,
         handler_args=connection.handler_args(settings),
     )
     app[SETTINGS] = settings
+    guard.setup(app)
     headers.setup(app)
+    cors.setup(app)
     executor.setup(app)
     # shield() and spawn(), for work that goes on when the client leaves.
     aiojobs.aiohttp.setup(app, wait_timeout=settings.graceful_timeout)

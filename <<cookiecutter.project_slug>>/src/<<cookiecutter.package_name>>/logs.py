@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import orjson
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("REQUEST_ID")
@@ -49,6 +50,18 @@ def to_json(event: EventDict) -> bytes:
         return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z)
     except TypeError:
         return json_dumps({str(key): _as_json(value) for key, value in event.items()}).encode()
+
+
+class _WithoutRequest(logging.Filter):
+    """Leave out the text of malformed requests, which aiohttp quotes, with cookies and all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep every record; shorten those."""
+        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+            record.msg, record.args = "malformed request: %s", (type(record.exc_info[1]).__name__,)
+            record.exc_info = None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return True
 
 
 class _ExtraAdder(structlog.stdlib.ExtraAdder):
@@ -104,6 +117,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
                 ],
             }
         },
+        "filters": {"without_request": {"()": _WithoutRequest}},
         "handlers": {
             "stdout": {
                 "class": "logging.StreamHandler",
@@ -114,8 +128,12 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
         "root": {"handlers": ["stdout"], "level": level},
         # adev and gunicorn give these handlers of their own; their records take the common way.
         "loggers": {
-            name: {"handlers": [], "propagate": True}
-            for name in ("aiohttp.server", "gunicorn.error")
+            "aiohttp.server": {
+                "handlers": [],
+                "filters": ["without_request"],
+                "propagate": True,
+            },
+            "gunicorn.error": {"handlers": [], "propagate": True},
         },
     }
 

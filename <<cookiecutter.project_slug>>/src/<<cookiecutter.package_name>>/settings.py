@@ -2,11 +2,13 @@
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Final, Literal
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeVar
 
 from aiohttp import web
 from pydantic import (
     BeforeValidator,
+    ByteSize,
     Field,
     SecretStr,
     ValidationError,
@@ -14,8 +16,12 @@ from pydantic import (
     field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from yarl import URL
+
+from .passwords import Account, parse_account
 
 Peer = IPv4Network | IPv6Network | Literal["unix"]
+T = TypeVar("T")
 
 DEVELOPMENT_KEY: Final = "development"
 """What a key begins with that is good for development only, as the one in .env.example."""
@@ -28,6 +34,11 @@ def _split(value: object) -> object:
     return value
 
 
+def _words(value: object) -> object:
+    """Split at spaces alone: the hashes of passwords hold commas."""
+    return value.split() if isinstance(value, str) else value
+
+
 def _peer(value: object) -> object:
     if not isinstance(value, str) or value == "unix":
         return value
@@ -35,6 +46,26 @@ def _peer(value: object) -> object:
         return ip_network(value)
     except ValueError as error:
         raise ValueError(f"{error}; name networks such as 10.0.0.0/8, or unix") from None
+
+
+def _host(value: object) -> object:
+    if not isinstance(value, str) or re.fullmatch(r"\*|(\*\.)?[\w.-]+|\[[\da-fA-F:.]+\]", value):
+        return str(value).lower()
+    raise ValueError("name hosts without scheme and port, such as example.com or *.example.com")
+
+
+def _origin(value: object) -> object:
+    try:
+        url = URL(str(value))
+        if url.scheme in {"http", "https"} and str(url.origin()) == str(url).rstrip("/"):
+            return str(url.origin())
+    except ValueError:
+        pass
+    raise ValueError("name origins such as https://app.example.com, without a path")
+
+
+Many = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
+"""Several values, separated by commas or spaces."""
 
 
 class Settings(BaseSettings):
@@ -54,20 +85,47 @@ class Settings(BaseSettings):
     )
 
     environment: Literal["development", "production"] = "production"
-    secret_keys: Annotated[
-        tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)
-    ]
+    secret_keys: Annotated[Many[SecretStr], Field(min_length=1)]
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    trusted_proxies: Annotated[
-        tuple[Annotated[Peer, BeforeValidator(_peer)], ...], NoDecode, BeforeValidator(_split)
-    ] = ()
+
+    allowed_hosts: Annotated[Many[Annotated[str, BeforeValidator(_host)]], Field(min_length=1)] = (
+        "<< cookiecutter.domain_name | lower >>",
+        "localhost",
+        "127.0.0.1",
+        "[::1]",
+    )
+    trusted_proxies: Many[Annotated[Peer, BeforeValidator(_peer)]] = ()
+    cors_origins: Many[Annotated[str, BeforeValidator(_origin)]] = ()
+
     keepalive_timeout: float = Field(default=75, gt=0, allow_inf_nan=False)
+    read_timeout: float = Field(default=20, gt=0, allow_inf_nan=False)
     graceful_timeout: float = Field(default=30, gt=0, allow_inf_nan=False)
+    max_body_size: ByteSize = Field(default=ByteSize(1024**2), gt=0)
+    max_websockets: int = Field(default=20, gt=0)
+
+    # Of the admin alone.
+    admin_users: Annotated[
+        tuple[Annotated[Account, BeforeValidator(parse_account)], ...],
+        NoDecode,
+        BeforeValidator(_words),
+    ] = ()
+    session_idle_timeout: int = Field(default=30 * 60, gt=0)
+    session_lifetime: int = Field(default=12 * 60 * 60, gt=0)
+    upload_folder: Path = Path("uploads")
+    max_upload_size: ByteSize = Field(default=ByteSize(100 * 1024**2), gt=0)
+    accel_redirect: str = Field(default="", pattern=r"^(/[\w/-]*)?$")
 
     @property
     def development(self) -> bool:
         """True where what helps developers may be shown to whoever asks."""
         return self.environment == "development"
+
+    @field_validator("admin_users")
+    @classmethod
+    def _refuse_namesakes(cls, accounts: tuple[Account, ...]) -> tuple[Account, ...]:
+        if len({account.name for account in accounts}) < len(accounts):
+            raise ValueError("two accounts have the same name")
+        return accounts
 
     @field_validator("secret_keys")
     @classmethod

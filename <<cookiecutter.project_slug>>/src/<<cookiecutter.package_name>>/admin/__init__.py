@@ -1,31 +1,32 @@
-"""The admin: an application nested at /admin/, with its own templates and middlewares.
+"""The admin: an application nested at /admin/, for those who have signed in.
 
-To take it out, delete this package, tests/test_admin.py and the line in app.py.
+To take it out, delete this package, tests/admin/ and the line in app.py.
 """
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from ..settings import SETTINGS
 from ..web import nesting, templating
-from . import views
-
-
-@web.middleware
-async def development_only(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let nobody in but in development, as there is no sign-in."""
-    if not request.config_dict[SETTINGS].development:
-        raise web.HTTPForbidden
-    return await handler(request)
+from . import access, accounts, files, overview, sign_in
 
 
 def setup(app: web.Application) -> None:
     """Nest the admin in the site."""
     settings = app[SETTINGS]
-    admin = web.Application(middlewares=[development_only])
+    admin = web.Application()
     templating.setup(admin, __package__, development=settings.development)
-    admin.on_startup.append(views.note_start)
-    admin.router.add_get("/", views.overview, name="overview")
+    access.setup(admin, settings, public={sign_in.page, sign_in.enter})
+    accounts.setup(admin, settings.admin_users)
+    admin.on_startup.append(overview.note_start)
+    admin.add_routes(
+        [
+            web.get("/", overview.overview, name="overview"),
+            web.get("/login", sign_in.page, name="login"),
+            web.post("/login", sign_in.enter),
+            web.post("/logout", sign_in.leave, name="logout"),
+        ]
+    )
+    files.setup(admin, settings)
     nesting.nest(app, "/admin/", "admin", admin)
     if settings.development:
         templating.add_to_menu(app, "Admin", "admin:overview")

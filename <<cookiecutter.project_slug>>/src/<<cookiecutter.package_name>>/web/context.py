@@ -79,7 +79,8 @@ async def context_middleware(request: web.Request, handler: Handler) -> web.Stre
             facts = forwarded(request, context.app[SETTINGS].trusted_proxies)
         except ValueError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
-        request = request.clone(**facts)
+        # Without the URL's own host, if it names one: the proxy's word counts.
+        request = request.clone(rel_url=request.rel_url, **facts)
         context.client = request.remote or "unix"
         context.secure = request.secure
     return await handler(request)

@@ -15,13 +15,19 @@ logger = logging.getLogger(__name__)
 
 SENTENCES: Final = {
     400: "The server could not make sense of the request.",
+    401: "Please sign in first.",
     403: "You are not allowed to see this page.",
     404: "There is no page at this address.",
     405: "This address does not answer that kind of request.",
     406: "The page is not available in a form that your program asked for.",
+    408: "Your request took too long to arrive.",
     413: "What you sent is larger than the server takes.",
+    415: "What you sent is not in a form that the server understands.",
+    421: "This is not the server for that address.",
+    429: "That was too often; please wait a while.",
     500: "Something went wrong on our side, and it has been written down.",
     503: "The service is not ready; please try again in a moment.",
+    507: "There is no room left for what you sent.",
 }
 """What a person reads, by status; other statuses show their reason phrase alone."""
 

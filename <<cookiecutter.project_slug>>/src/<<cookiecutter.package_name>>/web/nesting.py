@@ -22,8 +22,8 @@ def nest(app: web.Application, prefix: str, name: str, nested: web.Application) 
     nested[NAMESPACE] = name
     siblings[name] = nested
 
-    async def add_slash(_request: web.Request) -> web.Response:
-        raise web.HTTPPermanentRedirect(prefix)
+    async def add_slash(request: web.Request) -> web.Response:
+        raise web.HTTPPermanentRedirect(f"{request.path}/")
 
     app.router.add_get(prefix.rstrip("/"), add_slash)
     app.add_subapp(prefix, nested)

@@ -12,8 +12,8 @@ from typing import Final, TypedDict
 from aiohttp import hdrs, web
 
 from ..settings import Peer
+from .hosts import host_name
 
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _PORT: Final = re.compile(r"\[(.+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
 _SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
@@ -77,8 +77,9 @@ def forwarded(request: web.Request, trusted: Sequence[Peer]) -> Facts:
             raise ValueError(f"{hdrs.X_FORWARDED_PROTO} is neither http nor https")
         facts["scheme"] = _SCHEMES[scheme]
     if host := _single(request, hdrs.X_FORWARDED_HOST):
-        match = _HOST.fullmatch(host)
-        if match is None or int(match[1] or 0) > 65535:
-            raise ValueError(f"{hdrs.X_FORWARDED_HOST} is not a host")
+        try:
+            host_name(host)
+        except ValueError as error:
+            raise ValueError(f"{hdrs.X_FORWARDED_HOST} is {error}") from None
         facts["host"] = host
     return facts

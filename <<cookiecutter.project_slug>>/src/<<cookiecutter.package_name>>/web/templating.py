@@ -99,11 +99,14 @@ def render(request: web.Request, template: str, /, **context: Any) -> web.Respon
 
 
 def setup(app: web.Application, package: str, *, development: bool) -> None:
-    """Let an application, outermost or nested, render the templates of its package and of the site."""
+    """Let an application, outermost or nested, render its package's templates, and those further out."""
     root = __package__.rpartition(".")[0]
+    packages = [package]
+    while packages[-1] != root:
+        packages.append(packages[-1].rpartition(".")[0])
     environment = _Environment(
         autoescape=True,
-        loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, root))]),
+        loader=ChoiceLoader([PackageLoader(name) for name in packages]),
         auto_reload=development,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -1,4 +1,4 @@
-"""The pages of the admin."""
+"""The overview: what runs here, and how it is set up."""
 
 import os
 import platform
@@ -12,8 +12,9 @@ from typing import Final
 from aiohttp import web
 
 from .. import about
+from ..settings import SETTINGS, Settings
 from ..web.nesting import NAMESPACE, NESTED
-from ..web.templating import render
+from .access import render
 
 PACKAGES = (about.DISTRIBUTION, "aiohttp", "aiohttp-jinja2", "jinja2", "gunicorn", "uvloop")
 """Distributions whose versions the overview shows."""
@@ -52,18 +53,27 @@ def routes(app: web.Application) -> Iterator[Route]:
             yield replace(route, name=f"{nested[NAMESPACE]}:{route.name}")
 
 
+def shown(settings: Settings) -> dict[str, str]:
+    """Return the settings by their names, as text, secrets as asterisks."""
+    return {
+        name.upper(): ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for name, value in settings
+    }
+
+
 async def note_start(app: web.Application) -> None:
     """Remember when this worker started (a signal handler for on_startup)."""
     app[STARTED] = time.monotonic()
 
 
 async def overview(request: web.Request) -> web.Response:
-    """Answer what runs here: versions, this worker, all routes."""
+    """Answer what runs here: versions, this worker, the settings, all routes."""
     return render(
         request,
         "overview.html",
         versions={"Python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         pid=os.getpid(),
         uptime=timedelta(seconds=int(time.monotonic() - request.app[STARTED])),
+        settings=shown(request.config_dict[SETTINGS]),
         routes=list(routes(request.match_info.apps[0])),
     )

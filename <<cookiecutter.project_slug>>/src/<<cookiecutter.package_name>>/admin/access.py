@@ -1,0 +1,77 @@
+"""Who gets in: everybody to the sign-in, and those who have signed in to the rest."""
+
+import warnings
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+import aiohttp_session
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+from aiohttp.web_exceptions import NotAppKeyWarning
+from yarl import URL
+
+from ..settings import Settings
+from ..web import nesting, templating
+from ..web.context import get_context
+from ..web.negotiation import accepted
+from . import sessions
+
+USER: Final = web.RequestKey("USER", str)
+"""The name of the account that is signed in; empty at the sign-in."""
+
+# aiohttp-session keeps its state in the request under plain strings, and aiohttp says so each time.
+warnings.filterwarnings("ignore", category=NotAppKeyWarning, module="aiohttp_session")
+
+
+def _ask_to_sign_in(request: web.Request) -> web.HTTPException:
+    """Return the way to the sign-in for a person who wants to see a page, and 401 for the rest."""
+    app = get_context(request).app
+    login = nesting.url_for(app, "admin:login")
+    reads = request.method in {hdrs.METH_GET, hdrs.METH_HEAD}
+    if reads and accepted(request, ("application/json", "text/html")) == "text/html":
+        return web.HTTPSeeOther(login.with_query(next=str(request.rel_url)))
+    return web.HTTPUnauthorized(
+        text=f"Sign in at {login} first.",
+        headers={hdrs.WWW_AUTHENTICATE: f'Cookie form-action="{login}"'},
+    )
+
+
+def _signed_in_only(public: Collection[Callable[..., Any]]) -> Middleware:
+    @web.middleware
+    async def signed_in_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Let everybody see the public handlers, and the others only who has signed in."""
+        user = await sessions.current(request)
+        if user is None and request.match_info.handler not in public:
+            raise _ask_to_sign_in(request)
+        request[USER] = user or ""
+        return await handler(request)
+
+    return signed_in_only
+
+
+def way_back(request: web.Request) -> URL:
+    """Return where to go after the sign-in: to ``?next=`` if that is a page of the admin."""
+    overview = nesting.url_for(get_context(request).app, "admin:overview")
+    try:
+        wanted = URL(request.query.get("next", ""))
+    except ValueError:
+        return overview
+    inside = wanted.path.startswith(overview.path) and ".." not in wanted.parts
+    return wanted if inside and not wanted.absolute else overview
+
+
+def render(request: web.Request, template: str, /, **context: Any) -> web.Response:
+    """Return a page of the admin, which shows who has signed in."""
+    return templating.render(request, template, user=request[USER], **context)
+
+
+def setup(
+    admin: web.Application, settings: Settings, *, public: Collection[Callable[..., Any]]
+) -> None:
+    """Let only those who have signed in see more than the public handlers."""
+    storage = sessions.CookieStorage(
+        (key.get_secret_value() for key in settings.secret_keys),
+        idle_timeout=settings.session_idle_timeout,
+    )
+    aiohttp_session.setup(admin, storage)
+    admin.middlewares.append(_signed_in_only(public))

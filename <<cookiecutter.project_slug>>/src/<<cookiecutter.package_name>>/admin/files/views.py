@@ -1,0 +1,122 @@
+"""The pages of the files."""
+
+import asyncio
+import errno
+import logging
+from dataclasses import asdict
+from typing import Final
+
+from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiojobs.aiohttp import shield
+
+from ...settings import SETTINGS
+from ...web import expect, nesting
+from ...web.context import get_context
+from ...web.headers import CSP
+from ...web.negotiation import accepted
+from ..access import USER, render
+from .names import attachment, safe_name
+from .store import CONTENT, Record, Store, Upload
+
+logger = logging.getLogger(__name__)
+
+STORE: Final = web.AppKey("STORE", Store)
+PAGE_SIZE: Final = 50
+CHUNK: Final = 256 * 1024
+"""Bytes that are read and written at a time."""
+OVERHEAD: Final = 16 * 1024
+"""Bytes of a multipart body around the file itself, at most."""
+
+
+async def page(request: web.Request) -> web.Response:
+    """Answer the list, the newest file first."""
+    before = request.query.get("before", "")
+    records = await asyncio.to_thread(request.app[STORE].page, PAGE_SIZE, before)
+    limit = request.config_dict[SETTINGS].max_upload_size
+    older = records[-1].id if len(records) == PAGE_SIZE else None
+    return render(request, "files.html", records=records, older=older, limit=limit.human_readable())
+
+
+async def _receive(request: web.Request, upload: Upload, limit: int) -> str:
+    """Write the file in a form to disk as it comes, and return its name.
+
+    Raises web.HTTPBadRequest when the form is not one file, web.HTTPRequestEntityTooLarge, OSError.
+    """
+    try:
+        form = await request.multipart()
+        part = await form.next()
+        if not isinstance(part, BodyPartReader) or part.name != "file" or not part.filename:
+            raise ValueError
+        await asyncio.to_thread(upload.open)
+        while chunk := await part.read_chunk(CHUNK):
+            if upload.size + len(chunk) > limit:
+                raise web.HTTPRequestEntityTooLarge(limit)
+            await asyncio.to_thread(upload.write, chunk)
+        if await form.next() is not None:
+            raise ValueError
+    except (ValueError, LookupError, AssertionError, HttpProcessingError):  # of aiohttp's parser
+        raise web.HTTPBadRequest(text="Send one file, in the field named file.") from None
+    return safe_name(part.filename)
+
+
+async def upload(request: web.Request) -> web.Response:
+    """Take a file. Answer 303 to a browser's form, 201 and what is known of the file to a program."""
+    limit = request.config_dict[SETTINGS].max_upload_size
+    if request.content_type != "multipart/form-data":
+        raise web.HTTPUnsupportedMediaType(text="Send a form with a file (multipart/form-data).")
+    if (request.content_length or 0) > limit + OVERHEAD:
+        raise web.HTTPRequestEntityTooLarge(limit)
+    await expect.proceed(request)
+    upload = Upload(request.app[STORE])
+    try:
+        try:
+            name = await _receive(request, upload, limit)
+        except BaseException:  # the client has left, among others
+            await shield(request, asyncio.to_thread(upload.close))
+            raise
+        # From here on the client may leave: the file is whole.
+        record = await shield(request, asyncio.to_thread(upload.keep, name, request[USER]))
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        logger.error("no room for an upload: %s", error)
+        raise web.HTTPInsufficientStorage from None
+    logger.info("uploaded", extra={"file": record.id, "account": request[USER]})
+    app = get_context(request).app
+    if accepted(request, ("application/json", "text/html")) == "text/html":
+        raise web.HTTPSeeOther(nesting.url_for(app, "admin:files:list"))
+    location = str(nesting.url_for(app, "admin:files:download", id=record.id))
+    return web.json_response(asdict(record), status=201, headers={hdrs.LOCATION: location})
+
+
+async def _find(request: web.Request) -> Record:
+    """Return the file that the URL names. Raises web.HTTPNotFound."""
+    try:
+        return await asyncio.to_thread(request.app[STORE].find, request.match_info["id"])
+    except LookupError:
+        raise web.HTTPNotFound from None
+
+
+async def download(request: web.Request) -> web.StreamResponse:
+    """Send a file to be saved, never to be shown: it could be a page that acts in our name."""
+    record = await _find(request)
+    headers: dict[str, str] = {
+        hdrs.CACHE_CONTROL: "private, no-cache",
+        hdrs.CONTENT_DISPOSITION: attachment(record.name),
+        hdrs.CONTENT_TYPE: "application/octet-stream",
+        CSP: "sandbox; default-src 'none'",
+    }
+    location = request.config_dict[SETTINGS].accel_redirect
+    if location and get_context(request).trusted:  # nginx sends it, from the folder files/
+        headers["X-Accel-Redirect"] = f"{location.rstrip('/')}/{record.id}/{CONTENT}"
+        return web.Response(headers=headers)
+    return web.FileResponse(request.app[STORE].content(record.id), headers=headers)
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Delete a file."""
+    record = await _find(request)
+    await shield(request, asyncio.to_thread(request.app[STORE].delete, record.id))
+    logger.info("deleted", extra={"file": record.id, "account": request[USER]})
+    raise web.HTTPSeeOther(nesting.url_for(get_context(request).app, "admin:files:list"))

@@ -1,0 +1,102 @@
+"""The session of somebody who has signed in: an encrypted cookie, and nothing on the server."""
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from time import time
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp_session import AbstractStorage, Session, get_session, new_session
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from ..settings import SETTINGS
+from ..web.context import get_context
+from .accounts import ACCOUNTS
+
+REFRESH: Final = 1 / 30
+"""The part of SESSION_IDLE_TIMEOUT after which a session that is used gets a new cookie."""
+
+
+def _fernet(secret: str) -> Fernet:
+    """Return the cipher that a key of SECRET_KEYS stands for (RFC 5869)."""
+    key = HKDF(SHA256(), length=32, salt=None, info=b"session cookie").derive(secret.encode())
+    return Fernet(base64.urlsafe_b64encode(key))
+
+
+class CookieStorage(AbstractStorage):
+    """Sessions in a cookie: encrypted with the first key, read with any of them.
+
+    Behind TLS its name begins with ``__Host-``, so that no other host can set it (RFC 6265bis).
+    """
+
+    def __init__(self, keys: Iterable[str], *, idle_timeout: int) -> None:
+        """Take SECRET_KEYS, and the seconds after which a cookie is too old."""
+        super().__init__(max_age=idle_timeout)
+        self._cipher = MultiFernet([_fernet(key) for key in keys])
+
+    def _attributes(self, request: web.Request) -> dict[str, Any]:
+        secure = get_context(request).secure
+        name = "__Host-session" if secure else "session"
+        return {"name": name, "secure": secure, "httponly": True, "samesite": "Lax"}
+
+    async def load_session(self, request: web.Request) -> Session:
+        """Return the session that the cookie holds; a new one if it is old, or not ours."""
+        cookie = request.cookies.get(self._attributes(request)["name"], "")
+        try:
+            data = self._decoder(self._cipher.decrypt(cookie, ttl=self.max_age).decode())
+        except (InvalidToken, ValueError):
+            data = None
+        return Session(None, data=data, new=data is None, max_age=self.max_age)
+
+    async def save_session(
+        self, request: web.Request, response: web.StreamResponse, session: Session
+    ) -> None:
+        """Set the cookie, or delete it when the session is empty."""
+        attributes = self._attributes(request)
+        if session.empty:
+            response.del_cookie(**attributes)
+        else:
+            data = self._encoder(self._get_session_data(session)).encode()
+            value = self._cipher.encrypt(data).decode()
+            response.set_cookie(**attributes, value=value, max_age=self.max_age)
+
+
+def _fingerprint(hashed: str) -> str:
+    """Return what ties a session to a password: it ends when that changes."""
+    return hashlib.sha256(hashed.encode()).hexdigest()
+
+
+async def begin(request: web.Request, name: str) -> None:
+    """Sign an account in, in a new session. Raises KeyError when there is no such account."""
+    hashed = request.config_dict[ACCOUNTS].hash_of(name)
+    if hashed is None:
+        raise KeyError(name)
+    session = await new_session(request)
+    now = int(time())
+    session.update(account=name, password=_fingerprint(hashed), began=now, seen=now)
+
+
+async def end(request: web.Request) -> None:
+    """Sign whoever it is out."""
+    (await get_session(request)).invalidate()
+
+
+async def current(request: web.Request) -> str | None:
+    """Return the name of the account that is signed in, and keep its session alive."""
+    session = await get_session(request)
+    if session.empty:
+        return None
+    name: str = session["account"]
+    hashed = request.config_dict[ACCOUNTS].hash_of(name)
+    settings = request.config_dict[SETTINGS]
+    now = int(time())
+    too_old = now - session["began"] > settings.session_lifetime
+    if hashed is None or session["password"] != _fingerprint(hashed) or too_old:
+        session.invalidate()
+        return None
+    if now - session["seen"] >= REFRESH * settings.session_idle_timeout:
+        session["seen"] = now
+    return name

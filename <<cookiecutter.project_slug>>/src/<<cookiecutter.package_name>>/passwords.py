@@ -1,0 +1,74 @@
+"""Passwords: their hashes in ADMIN_USERS, and the command that makes them."""
+
+import re
+import sys
+import unicodedata
+from getpass import getpass
+from typing import Final, NamedTuple
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.profiles import RFC_9106_LOW_MEMORY
+from pydantic import SecretStr
+
+HASHER: Final = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
+"""The second recommended option of RFC 9106, section 4: 64 MiB of memory for each hash."""
+
+MIN_LENGTH: Final = 15
+"""Characters; what NIST SP 800-63B-4, section 3.1.1.2, asks of a password that stands alone."""
+
+NAME: Final = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
+
+
+class Account(NamedTuple):
+    """Somebody who may sign in."""
+
+    name: str
+    hash: SecretStr
+
+    def __str__(self) -> str:
+        """Return what may be shown."""
+        return self.name
+
+
+def parse_account(value: object) -> Account:
+    """Return the account that ``name:hash`` describes. Raises ValueError if it describes none.
+
+    All hashes cost the same: otherwise the time of an answer would tell which names there are.
+    """
+    name, _, hashed = str(value).partition(":")
+    if not NAME.fullmatch(name):
+        raise ValueError("an account is name:hash, and accounts are separated by spaces")
+    try:
+        if HASHER.check_needs_rehash(hashed):
+            raise InvalidHashError
+    except InvalidHashError:
+        raise ValueError(
+            f"the hash of {name} is none that `make password` makes; is it in single quotes?"
+        ) from None
+    return Account(name, SecretStr(hashed))
+
+
+def _prepared(password: str) -> bytes:
+    # The same password may be typed in several ways (NIST SP 800-63B-4, 3.1.1.2).
+    return unicodedata.normalize("NFKC", password).encode("utf-8", "surrogatepass")
+
+
+def is_right(hashed: str, password: str) -> bool:
+    """Tell whether a password is the one that was hashed; takes about a tenth of a second."""
+    try:
+        return HASHER.verify(hashed, _prepared(password))
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+def ask(name: str) -> None:
+    """Ask for a password twice and print the account. Raises SystemExit when it is no good."""
+    if not NAME.fullmatch(name):
+        sys.exit(f"{name!r} is no name of an account: up to 64 letters, digits and . _ @ + -")
+    password = getpass("Password: ")
+    if len(password) < MIN_LENGTH:
+        sys.exit(f"It has fewer than {MIN_LENGTH} characters; a few words make a good one.")
+    if getpass("The same again: ") != password:
+        sys.exit("The two are not the same.")
+    print(f"ADMIN_USERS='{name}:{HASHER.hash(_prepared(password))}'")

@@ -1,0 +1,44 @@
+"""Cross-origin requests of other sites' pages, for the routes that allow them (row W23)."""
+
+from typing import Final
+
+import aiohttp_cors
+from aiohttp import hdrs, web
+
+from ..settings import SETTINGS
+from .context import HEADER
+
+CORS: Final = web.AppKey("CORS", aiohttp_cors.CorsConfig)
+_RESOURCES: Final = web.AppKey("_RESOURCES", set[web.AbstractResource | None])
+
+
+async def _vary(request: web.Request, response: web.StreamResponse) -> None:
+    """Tell caches that the answer depends on who asks, which aiohttp-cors does not."""
+    if request.match_info.route.resource in request.config_dict[_RESOURCES]:
+        response.headers.add(hdrs.VARY, hdrs.ORIGIN)
+
+
+def allow(app: web.Application, route: web.AbstractRoute) -> None:
+    """Let the pages of CORS_ORIGINS call a route of the outermost application, without cookies."""
+    if CORS in app:
+        app[CORS].add(route)
+        app[_RESOURCES].add(route.resource)
+
+
+def is_allowed(request: web.Request) -> bool:
+    """Tell whether a request came from one of CORS_ORIGINS to a route that allows it."""
+    origins = request.config_dict[SETTINGS].cors_origins
+    return (
+        request.match_info.route.resource in request.config_dict.get(_RESOURCES, ())
+        and ("*" in origins or request.headers.get(hdrs.ORIGIN) in origins)
+        and hdrs.COOKIE not in request.headers
+    )
+
+
+def setup(app: web.Application) -> None:
+    """Prepare for routes that allow it; without CORS_ORIGINS nothing answers to other sites."""
+    if origins := app[SETTINGS].cors_origins:
+        options = {"allow_headers": "*", "expose_headers": (HEADER,), "max_age": 600}
+        app[_RESOURCES] = set()
+        app[CORS] = aiohttp_cors.CorsConfig(app, defaults=dict.fromkeys(origins, options))
+        app.on_response_prepare.append(_vary)

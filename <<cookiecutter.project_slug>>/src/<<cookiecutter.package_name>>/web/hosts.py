@@ -1,0 +1,26 @@
+"""The hosts that this site answers for: ALLOWED_HOSTS."""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+_HOST: Final = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+
+
+def host_name(host: str) -> str:
+    """Return the name or address in a Host header, in lower case and without port.
+
+    Raises ValueError when it is no host (RFC 9110, section 7.2).
+    """
+    match = _HOST.fullmatch(host)
+    if match is None or int(match[2] or 0) > 65535:
+        raise ValueError("not a host")
+    return match[1].lower().removesuffix(".")
+
+
+def is_allowed(name: str, allowed: Sequence[str]) -> bool:
+    """Tell whether a host is among those allowed; ``*.example.com`` stands for all below it."""
+    return name in allowed or any(
+        pattern == "*" or (pattern.startswith("*.") and name.endswith(pattern[1:]))
+        for pattern in allowed
+    )

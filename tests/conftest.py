@@ -15,11 +15,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 ROOT = Path(__file__).parent.parent
 VERSIONS = ROOT / ".cache/versions"
 """Where the tests note which versions of the dependencies they got."""
+SCREENSHOTS = ROOT / ".cache/screenshots"
 SECRET = "a-key-of-the-tests-that-is-long-enough"
+PRODUCTION = {"ENVIRONMENT": "production", "SECRET_KEYS": SECRET}
+PASSWORD = "the password of the tests"
+"""Of the account ``ada``, see the fixture ``account``."""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -128,6 +133,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+@pytest.fixture(scope="session")
+def account(installed: Project) -> str:
+    """The value of ADMIN_USERS with which ``ada`` signs in by PASSWORD, hashed by the project."""
+    hasher = f"from {installed.package}.passwords import HASHER"
+    done = subprocess.run(
+        [installed.bin / "python", "-c", f"{hasher}; print(HASHER.hash({PASSWORD!r}))"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return f"ada:{done.stdout.strip()}"
+
+
 def free_port() -> int:
     """Return a TCP port that nobody listens on, and whose successor is free too (adev takes both)."""
     while True:
@@ -221,3 +239,122 @@ def answers_at(url: str, uds: Path | None = None) -> Callable[[], bool]:
 def client(uds: Path | None = None) -> httpx.Client:
     """Return an HTTP client that uses no proxy of the environment."""
     return httpx.Client(transport=httpx.HTTPTransport(uds=str(uds) if uds else None), timeout=10)
+
+
+def standalone(project: Project, *arguments: str) -> list[str]:
+    """Return the command that serves the project alone."""
+    return [str(project.bin / "python"), "-m", project.package, *arguments]
+
+
+def gunicorn(project: Project, *arguments: str) -> list[str]:
+    """Return the command that serves the project under gunicorn, in its folder."""
+    return [str(project.bin / "gunicorn"), "--config", "deploy/gunicorn.conf.py", *arguments]
+
+
+def lines(server: Server) -> list[dict[str, object]]:
+    """Return what the server has logged."""
+    return [json.loads(line) for line in server.log.read_bytes().splitlines()]
+
+
+@dataclass(frozen=True)
+class Site:
+    """The project in production, with an account and a folder for uploads."""
+
+    base: str
+    server: Server
+    uploads: Path
+
+    @property
+    def port(self) -> int:
+        """The TCP port."""
+        return int(self.base.rpartition(":")[2])
+
+    def kept(self) -> list[Path]:
+        """Return the folders of the files that were uploaded."""
+        return sorted((self.uploads / "files").iterdir())
+
+    def incoming(self) -> list[Path]:
+        """Return the folders of the uploads under way."""
+        return sorted((self.uploads / "incoming").iterdir())
+
+    def errors(self) -> list[dict[str, object]]:
+        """Return what the server has logged of its own mistakes."""
+        return [line for line in lines(self.server) if line["level"] in {"error", "critical"}]
+
+    def requests(self, path: str) -> list[dict[str, object]]:
+        """Return the access lines of a path."""
+        return [line for line in lines(self.server) if line.get("path") == path]
+
+
+@contextmanager
+def serving(
+    project: Project,
+    folder: Path,
+    account: str,
+    command: Callable[..., list[str]] = standalone,
+    **environment: str,
+) -> Iterator[Site]:
+    """Serve the project on a port of its own; log and uploads go into the folder."""
+    base = f"http://127.0.0.1:{(port := free_port())}"
+    arguments = ("--bind", f"127.0.0.1:{port}") if command is gunicorn else ("--port", str(port))
+    uploads = folder / "uploads"
+    variables = PRODUCTION | {"ADMIN_USERS": account, "UPLOAD_FOLDER": str(uploads)} | environment
+    ready = answers_at(f"{base}/livez")
+    with started(
+        command(project, *arguments), folder / "log", ready, project.path, **variables
+    ) as server:
+        yield Site(base, server, uploads)
+
+
+def sign_in(http: httpx.Client, base: str) -> None:
+    """Sign a client in, which from then on sends what a browser does: the cookie and its origin."""
+    http.headers["Origin"] = base
+    answer = http.post(f"{base}/admin/login", data={"name": "ada", "password": PASSWORD})
+    assert answer.status_code == 303
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    program = shutil.which("chromium")
+    assert program, "Chromium is missing: run tests/system-packages.sh test"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program,
+            args=[
+                "--no-sandbox",  # tests may run as root
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--no-first-run",
+            ],
+        )
+        yield browser
+        browser.close()
+
+
+class Tab:
+    """A page, and everything that went wrong on it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.wrong: list[str] = []
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("requestfailed", self._failed)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.wrong.append(message.text)
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # a page that is left aborts what it asked for
+            self.wrong.append(f"{request.url}: {request.failure}")
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Iterator[Tab]:
+    """A page in a browser that knows nothing of other tests."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    yield Tab(context.new_page())
+    context.close()

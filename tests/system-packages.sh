@@ -26,6 +26,7 @@ case "${1:-}" in
 demo) ;;
 test)
     need chromium chromium
+    need curl curl
     need nginx nginx
     # Playwright's own node needs it, and brings it not.
     ldconfig -p | grep -q 'libatomic\.so\.1' || missing="$missing libatomic1"

@@ -51,7 +51,7 @@ def test_the_admin_can_be_taken_out(bake: Bake) -> None:
     project = bake()
     source = project.path / "src" / project.package
     shutil.rmtree(source / "admin")
-    (project.path / "tests/test_admin.py").unlink()
+    shutil.rmtree(project.path / "tests/admin")
     app = source / "app.py"
     text = app.read_text()
     assert text.count("admin.setup(app)") == text.count("import admin, site") == 1

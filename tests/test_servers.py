@@ -1,26 +1,21 @@
 """The baked application under every server, as a process of its own, asked over real sockets."""
 
 import getpass
-import json
 import signal
 from pathlib import Path
 
 import pytest
-from conftest import SECRET, Project, Server, answers_at, client, free_port, started
-
-PRODUCTION = {"ENVIRONMENT": "production", "SECRET_KEYS": SECRET}
-
-
-def lines(server: Server) -> list[dict[str, object]]:
-    return [json.loads(line) for line in server.output().splitlines()]
-
-
-def standalone(project: Project, *arguments: str) -> list[str]:
-    return [str(project.bin / "python"), "-m", project.package, *arguments]
-
-
-def gunicorn(project: Project, *arguments: str) -> list[str]:
-    return [str(project.bin / "gunicorn"), "--config", "deploy/gunicorn.conf.py", *arguments]
+from conftest import (
+    PRODUCTION,
+    Project,
+    answers_at,
+    client,
+    free_port,
+    gunicorn,
+    lines,
+    standalone,
+    started,
+)
 
 
 @pytest.mark.parametrize("kind", ["port", "unix", "GunicornWebWorker", "GunicornUVLoopWebWorker"])
@@ -44,7 +39,7 @@ def test_it_starts_serves_and_stops(kind: str, installed: Project, tmp_path: Pat
             css = page.text.partition('rel="stylesheet" href="')[2].partition('"')[0]
             assert "immutable" in http.get(base + css).headers["Cache-Control"]
             assert http.get(f"{base}/readyz").json() == {"status": "ready", "down": []}
-            assert http.get(f"{base}/admin/").status_code == 403
+            assert http.get(f"{base}/admin/").status_code == 401
             missing = http.get(f"{base}/nowhere")
             assert missing.json()["request_id"] == missing.headers["X-Request-ID"]
         assert server.stop(signal.SIGTERM) == 0
@@ -52,7 +47,7 @@ def test_it_starts_serves_and_stops(kind: str, installed: Project, tmp_path: Pat
     by_route = {line["route"]: line for line in access}
     assert by_route[None]["request_id"] == missing.headers["X-Request-ID"]
     assert by_route["index"]["status"] == 200
-    assert by_route["admin:overview"]["status"] == 403
+    assert by_route["admin:overview"]["status"] == 401
     assert by_route["index"]["client"] == ("127.0.0.1" if kind == "port" else "unix")
     fields = {frozenset(line) for line in access}
     assert fields == {

@@ -126,6 +126,7 @@ async def test_a_request_under_way_is_finished_before_the_server_stops(
         app.router.add_get("/slow", slow)
         return app
 
+    monkeypatch.setenv("GRACEFUL_TIMEOUT", "3")
     monkeypatch.setattr(server, "create_app", create_slow_app)
     monkeypatch.setattr(logs, "configure", lambda **_: None)
     path = tmp_path / "server.sock"

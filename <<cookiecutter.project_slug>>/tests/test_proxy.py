@@ -2,7 +2,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from pytest_aiohttp import AiohttpClient
 from structlog.testing import LogCapture
@@ -106,6 +106,51 @@ async def test_a_unix_socket_can_be_trusted(
             assert (await response.json())[0] == (expected or "")
         await runner.cleanup()
     assert [line["client"] for line in access_log.entries] == ["203.0.113.9", "unix"]
+
+
+# What arrives when a client at 203.0.113.9 asks for https://www.example.org/ and lies about itself:
+# each proxy appends the address of its peer, and the outermost sets the rest.
+LIES = {"X-Forwarded-For": "198.51.100.1, 10.0.0.1", "X-Forwarded-Proto": "gopher"}
+OUTERMOST = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "www.example.org"}
+ONE = OUTERMOST | {"X-Forwarded-For": "198.51.100.1, 10.0.0.1, 203.0.113.9"}
+TWO = OUTERMOST | {"X-Forwarded-For": "198.51.100.1, 10.0.0.1, 203.0.113.9, 10.0.0.2"}
+
+
+@pytest.mark.parametrize("over", ["tcp", "unix"])
+@pytest.mark.parametrize(
+    ("proxies", "headers", "remote", "scheme"),
+    [(0, LIES, None, "http"), (1, ONE, "203.0.113.9", "https"), (2, TWO, "203.0.113.9", "https")],
+)
+async def test_it_is_right_behind_no_proxy_one_and_two(
+    over: str,
+    proxies: int,
+    headers: dict[str, str],
+    remote: str | None,
+    scheme: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    access_log: LogCapture,
+) -> None:
+    trusted = {"tcp": "127.0.0.1", "unix": "unix"}[over]
+    monkeypatch.setenv("TRUSTED_PROXIES", ["", trusted, f"{trusted}, 10.0.0.2"][proxies])
+    monkeypatch.setenv("ALLOWED_HOSTS", "www.example.org")
+    runner = web.AppRunner(echoing())
+    await runner.setup()
+    path = tmp_path / "server.sock"
+    site = web.UnixSite(runner, path) if over == "unix" else web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    if over == "unix":
+        client, base = session(path), "http://localhost"
+    else:
+        address = runner.addresses[0]
+        client, base = ClientSession(), f"http://{address[0]}:{address[1]}"
+    host = {} if proxies else {"Host": "www.example.org"}
+    async with client, client.get(f"{base}/echo", headers=headers | host) as response:
+        peer = "127.0.0.1" if over == "tcp" else ""
+        assert await response.json() == [remote or peer, scheme, "www.example.org"]
+        assert ("Strict-Transport-Security" in response.headers) == (scheme == "https")
+    await runner.cleanup()
+    assert access_log.entries[0]["client"] == (remote or peer or "unix")
 
 
 def test_the_client_is_the_last_address_that_is_no_proxy() -> None:

@@ -72,7 +72,7 @@ async def test_a_browser_uploads_sees_and_deletes(admin: Client) -> None:
     async with admin.get("/admin/files/") as response:
         page = await response.text()
         assert "There are no files yet" in page
-        assert "up to 100.0MiB" in page
+        assert "up to 100.0 MiB" in page
         nonce = page.partition('<script nonce="')[2].partition('"')[0]
         assert f"'nonce-{nonce}'" in response.headers["Content-Security-Policy"]
     async with admin.post("/admin/files/", data=form(name="<b>.txt"), headers=HTML) as response:

@@ -35,7 +35,8 @@ async def page(request: web.Request) -> web.Response:
     records = await asyncio.to_thread(request.app[STORE].page, PAGE_SIZE, before)
     limit = request.config_dict[SETTINGS].max_upload_size
     older = records[-1].id if len(records) == PAGE_SIZE else None
-    return render(request, "files.html", records=records, older=older, limit=limit.human_readable())
+    largest = limit.human_readable(separator=" ")
+    return render(request, "files.html", records=records, older=older, largest=largest)
 
 
 async def _receive(request: web.Request, upload: Upload, limit: int) -> str:

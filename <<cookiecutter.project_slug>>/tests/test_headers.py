@@ -1,13 +1,16 @@
 import asyncio
+import logging
 import re
 from collections.abc import Mapping
 
 import pytest
 from aiohttp import WSMsgType, hdrs, web
 from pytest_aiohttp import AiohttpClient
+from structlog.testing import LogCapture
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
+from package_name.web import connection
 
 from .helpers import Client
 
@@ -100,6 +103,42 @@ async def test_a_refused_expectation_has_them_too(everything: Client) -> None:
     writer.close()
     assert " 417 " in head
     check({name: value for name, _, value in (line.partition(": ") for line in lines)})
+
+
+COOKIE = b"Host: localhost\r\nCookie: secret="
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + COOKIE + b"secret" * 2000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + COOKIE + b"\0\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + COOKIE + b"\r\nExpect: \x80\r\n\r\n",
+        b"GET /secret" + b"x" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_gets_them_too_and_is_not_quoted(
+    sent: bytes, caplog: pytest.LogCaptureFixture, access_log: LogCapture
+) -> None:
+    caplog.set_level(logging.INFO)
+    runner = connection.Runner(create_app())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    reader, writer = await asyncio.open_connection(*runner.addresses[0])
+    writer.write(sent)
+    answer = await reader.read()  # to the end: the connection is closed
+    writer.close()
+    await runner.cleanup()
+    head, *lines = answer.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+    assert " 400 " in head
+    headers = {name: value for name, _, value in (line.partition(": ") for line in lines)}
+    assert headers.pop(hdrs.SERVER, "aiohttp") == "aiohttp"  # without a version
+    check(headers)
+    assert b"secret" not in answer
+    assert "secret" not in caplog.text
+    (line,) = access_log.entries
+    assert line["status"] == 400
 
 
 async def test_an_error_is_not_cached_as_the_page_it_did_not_become(everything: Client) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("REQUEST_ID")
@@ -57,8 +58,9 @@ class _WithoutRequest(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep every record; shorten those."""
-        if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
-            record.msg, record.args = "malformed request: %s", (type(record.exc_info[1]).__name__,)
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError | RequestPayloadError):
+            record.msg, record.args = "malformed request: %s", (type(error).__name__,)
             record.exc_info = None
             record.levelno, record.levelname = logging.INFO, "INFO"
         return True

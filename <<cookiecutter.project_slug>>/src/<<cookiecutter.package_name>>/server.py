@@ -13,6 +13,7 @@ from aiohttp import web
 from . import logs
 from .app import create_app
 from .settings import Settings, load_settings
+from .web.connection import Runner
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ async def make_runner(settings: Settings | None = None) -> web.AppRunner:
     """
     settings = settings or load_settings()
     logs.configure(level=settings.log_level, json=not settings.development)
-    return web.AppRunner(create_app(settings), shutdown_timeout=settings.graceful_timeout)
+    return Runner(create_app(settings), shutdown_timeout=settings.graceful_timeout)
 
 
 def _refuse_used_socket(path: Path) -> None:

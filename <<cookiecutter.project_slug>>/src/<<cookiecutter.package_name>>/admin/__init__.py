@@ -22,7 +22,7 @@ def setup(app: web.Application) -> None:
         [
             web.get("/", overview.overview, name="overview"),
             web.get("/login", sign_in.page, name="login"),
-            web.post("/login", sign_in.enter),
+            web.post("/login", sign_in.enter, name="login"),
             web.post("/logout", sign_in.leave, name="logout"),
         ]
     )

@@ -1,10 +1,17 @@
 """How connections are treated, whichever server runs the application (rows W2 and W26)."""
 
 import logging
+from random import getrandbits
 from typing import Any
 
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from ..logs import REQUEST_ID
 from ..settings import Settings
+from . import headers
 from .access_log import AccessLogger
+from .errors import PROBLEM
 
 
 def handler_args(settings: Settings) -> dict[str, Any]:
@@ -19,3 +26,54 @@ def handler_args(settings: Settings) -> dict[str, Any]:
         "max_headers": 128,
         "timeout_ceil_threshold": 60,  # seconds; heartbeats below it are not rounded up
     }
+
+
+class Connection(web.RequestHandler):
+    """A connection on which what is not HTTP gets an answer that does not quote it.
+
+    aiohttp's own does, cookies included: a script could read those that are hidden from it.
+    """
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer to what failed before any middleware saw it."""
+        # UnicodeEncodeError: of aiohttp's answer to an unknown Expect that is no text.
+        malformed = isinstance(exc, HttpProcessingError | UnicodeEncodeError)
+        if not malformed or request.writer.output_size > 0:
+            return super().handle_error(request, status, exc, message)
+        request_id = f"{getrandbits(128):032x}"
+        REQUEST_ID.set(request_id)
+        problem = {"type": "about:blank", "title": "Bad Request", "status": 400}
+        response = web.json_response(
+            problem | {"request_id": request_id}, status=400, content_type=PROBLEM
+        )
+        headers.harden(response, request_id)
+        response.headers[hdrs.SERVER] = "aiohttp"  # or aiohttp would add its version
+        response.force_close()
+        return response
+
+
+class Server(web.Server):
+    """A server of such connections."""
+
+    def __call__(self) -> web.RequestHandler:
+        """Return the protocol of a new connection."""
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """A runner of such a server."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return Server(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            **made._kwargs,
+        )

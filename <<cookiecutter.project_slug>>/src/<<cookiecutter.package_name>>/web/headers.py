@@ -40,23 +40,27 @@ _POLICY: Final = "; ".join(f"{directive} {sources}" for directive, sources in PO
 _TWO_YEARS: Final = "max-age=63072000"
 
 
-async def _set_headers(request: web.Request, response: web.StreamResponse) -> None:
-    context = get_context(request)
+def harden(response: web.StreamResponse, request_id: str, nonce: str | None = None) -> None:
+    """Set the headers that do not depend on the request; scripts may run that carry the nonce."""
     headers = response.headers
     headers.pop(hdrs.SERVER, None)  # names the versions of Python and aiohttp
     headers.update(_FIXED)
-    headers[REQUEST_ID] = context.request_id
-    if context.nonce is None:
+    headers[REQUEST_ID] = request_id
+    if nonce is None:
         headers.setdefault(CSP, _POLICY)
     else:
-        scripts = f"script-src 'nonce-{context.nonce}' 'strict-dynamic'"
-        headers.setdefault(CSP, f"{_POLICY}; {scripts}")
+        headers.setdefault(CSP, f"{_POLICY}; script-src 'nonce-{nonce}' 'strict-dynamic'")
     if response.status >= 400:  # whatever was meant for the page that it did not become
         headers[hdrs.CACHE_CONTROL] = "no-store"
     else:
         headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+
+
+async def _set_headers(request: web.Request, response: web.StreamResponse) -> None:
+    context = get_context(request)
+    harden(response, context.request_id, context.nonce)
     if context.secure:
-        headers[HSTS] = _TWO_YEARS
+        response.headers[HSTS] = _TWO_YEARS
 
 
 def setup(app: web.Application) -> None:

@@ -3,11 +3,13 @@
 import asyncio
 import errno
 import logging
+import warnings
 from dataclasses import asdict
 from typing import Final
 
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.multipart import BadContentDispositionHeader, BadContentDispositionParam
 from aiojobs.aiohttp import shield
 
 from ...settings import SETTINGS
@@ -20,6 +22,10 @@ from .names import attachment, safe_name
 from .store import CONTENT, Record, Store, Upload
 
 logger = logging.getLogger(__name__)
+
+# aiohttp quotes what it cannot read of a form, and Python would remember each such text.
+for category in (BadContentDispositionHeader, BadContentDispositionParam):
+    warnings.filterwarnings("ignore", category=category)
 
 STORE: Final = web.AppKey("STORE", Store)
 PAGE_SIZE: Final = 50

@@ -1,0 +1,176 @@
+"""Behind nginx: downloads that it sends itself, and a chain of two."""
+
+import getpass
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from conftest import (
+    PASSWORD,
+    PRODUCTION,
+    Project,
+    Server,
+    answers_at,
+    client,
+    free_port,
+    lines,
+    sign_in,
+    standalone,
+    started,
+)
+
+NGINX = """
+user {user};
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{}}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  upstream app {{ server unix:{folder}/server.sock; }}
+  {servers}
+}}
+"""
+
+
+@contextmanager
+def proxied(
+    project: Project, folder: Path, port: int, servers: str, **environment: str
+) -> Iterator[Server]:
+    """Serve the project over a Unix socket, with nginx in front of it on a TCP port."""
+    uds, conf = folder / "server.sock", folder / "nginx.conf"
+    conf.write_text(NGINX.format(user=getpass.getuser(), folder=folder, servers=servers))
+    nginx = ["nginx", "-p", str(folder), "-e", "stderr", "-c", str(conf)]
+    app = standalone(project, "--path", str(uds))
+    ready = answers_at("http://localhost/livez", uds)
+    through = answers_at(f"http://127.0.0.1:{port}/livez")
+    variables = PRODUCTION | {"UPLOAD_FOLDER": str(folder / "uploads")} | environment
+    with (
+        started(app, folder / "log", ready, project.path, **variables) as server,
+        started(nginx, folder / "nginx.log", through, folder),
+    ):
+        yield server
+
+
+def access(server: Server, path: str) -> list[dict[str, object]]:
+    return [line for line in lines(server) if line.get("path") == path]
+
+
+ACCEL = """
+server {{
+  listen 127.0.0.1:{port};
+  location / {{
+    proxy_pass http://app;
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto $scheme;
+  }}
+  location /_files/ {{
+    internal;
+    alias {folder}/uploads/files/;
+    # Of the application's headers, nginx itself keeps the type, the disposition and the caching.
+    add_header Content-Security-Policy $upstream_http_content_security_policy;
+    add_header X-Content-Type-Options $upstream_http_x_content_type_options;
+  }}
+}}
+"""
+
+
+def test_nginx_sends_the_files(installed: Project, account: str, tmp_path: Path) -> None:
+    port = free_port()
+    base = f"http://127.0.0.1:{port}"
+    servers = ACCEL.format(port=port, folder=tmp_path)
+    content = os.urandom(300_000)
+    trusting = {
+        "ADMIN_USERS": account,
+        "TRUSTED_PROXIES": "unix",
+        "ACCEL_REDIRECT": "/_files/",
+    }
+    with proxied(installed, tmp_path, port, servers, **trusting) as server, client() as http:
+        sign_in(http, base)
+        uploaded = http.post(f"{base}/admin/files/", files={"file": ("größe.html", content)})
+        assert uploaded.status_code == 201
+        path = uploaded.headers["Location"]
+        answer = http.get(base + path)
+        assert answer.status_code == 200
+        assert answer.content == content
+        assert answer.headers["Server"].startswith("nginx")
+        assert answer.headers["Content-Type"] == "application/octet-stream"
+        disposition = "attachment; filename=\"gr__e.html\"; filename*=UTF-8''gr%C3%B6%C3%9Fe.html"
+        assert answer.headers["Content-Disposition"] == disposition
+        assert answer.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Cache-Control"] == "private, no-cache"
+        assert "X-Accel-Redirect" not in answer.headers
+        part = http.get(base + path, headers={"Range": "bytes=1000-1999"})
+        assert part.status_code == 206
+        assert part.content == content[1000:2000]
+        direct = f"{base}/_files/{path.rpartition('/')[2]}/content"
+        assert http.get(direct).status_code == 404
+        http.cookies.clear()
+        assert http.get(base + path).status_code == 401
+        assert http.get(direct).status_code == 404
+    statuses = [(line["status"], line["bytes"]) for line in access(server, path)]
+    assert statuses[:2] == [(200, 0), (200, 0)]  # nginx sent what was more
+
+
+CHAIN = """
+server {{
+  listen 127.0.0.1:{outer};
+  location / {{
+    proxy_bind 127.0.0.3;
+    proxy_pass http://127.0.0.1:{inner};
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto https;
+  }}
+}}
+server {{
+  listen 127.0.0.1:{inner};
+  location / {{
+    proxy_pass http://app;
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto $http_x_forwarded_proto;
+  }}
+}}
+"""
+
+
+def test_a_chain_of_proxies(installed: Project, account: str, tmp_path: Path) -> None:
+    """From 127.0.0.2 over the outer nginx (127.0.0.3) and the inner one to a Unix socket."""
+    outer, inner = free_port(), free_port()
+    base = f"http://127.0.0.1:{outer}"
+    servers = CHAIN.format(outer=outer, inner=inner)
+    trusting = {"ADMIN_USERS": account, "TRUSTED_PROXIES": "unix,127.0.0.3"}
+    spoofed = {"X-Forwarded-For": "203.0.113.1, 127.0.0.3", "X-Forwarded-Proto": "http"}
+    transport = httpx.HTTPTransport(local_address="127.0.0.2")
+    with (
+        proxied(installed, tmp_path, outer, servers, **trusting) as server,
+        httpx.Client(transport=transport, headers=spoofed, timeout=10) as http,
+    ):
+        assert http.get(f"{base}/about").headers["Strict-Transport-Security"]
+        form = {"name": "ada", "password": PASSWORD}
+        login = f"{base}/admin/login"
+        assert http.post(login, data=form, headers={"Origin": base}).status_code == 403
+        https = {"Origin": f"https://127.0.0.1:{outer}"}
+        answer = http.post(login, data=form, headers=https)
+        assert answer.status_code == 303
+        cookie, *attributes = answer.headers["Set-Cookie"].split("; ")
+        assert cookie.startswith("__Host-session=")
+        assert {"Secure", "HttpOnly", "Path=/"} <= set(attributes)
+        assert not any(attribute.startswith("Domain") for attribute in attributes)
+        page = http.get(f"{base}/admin/", headers={"Cookie": cookie})
+        assert page.status_code == 200
+        # As another name, which any host could set, it means nothing.
+        renamed = {"Cookie": cookie.removeprefix("__Host-")}
+        assert http.get(f"{base}/admin/", headers=renamed).status_code == 401
+    for path in ("/about", "/admin/login", "/admin/"):
+        assert {line["client"] for line in access(server, path)} == {"127.0.0.2"}

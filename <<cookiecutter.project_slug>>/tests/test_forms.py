@@ -47,7 +47,10 @@ URLENCODED = "application/x-www-form-urlencoded"
     [
         ("application/json", b"{}", 415),
         ("multipart/form-data", b"", 415),
-        (f"{URLENCODED}; charset=nonsense", b"name=a", 400),
+        (f"{URLENCODED}; charset=nonsense", b"name=a", 415),
+        (f"{URLENCODED}; charset=punycode", b"name=a-aaaa", 415),  # slower than its length
+        (f"{URLENCODED}; charset=unicode_escape", b"name=\\ud800", 415),  # a lone surrogate
+        (f"{URLENCODED}; charset=UTF-8", b"name=a", 200),
         (URLENCODED, b"name=\xff", 400),
         (URLENCODED, b"name=%ff", 200),
         (URLENCODED, b"", 200),

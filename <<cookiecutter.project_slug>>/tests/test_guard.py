@@ -228,9 +228,10 @@ async def drip(client: Client, sent: bytes, pause: float) -> bytes:
     return line
 
 
-async def test_a_slow_body_is_cut_off(impatient: Client) -> None:
+@pytest.mark.parametrize("extra", [b"Accept: */*", b"Connection: Upgrade\r\nUpgrade: websocket"])
+async def test_a_slow_body_is_cut_off(impatient: Client, extra: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", impatient.port)
-    writer.write(POST + b"123")
+    writer.write(POST.replace(b"\r\n\r\n", b"\r\n" + extra + b"\r\n\r\n") + b"123")
     assert b" 408 " in await reader.readline()
     assert b"Request Timeout" in await reader.read()  # to the end: the connection is closed
     writer.close()
@@ -242,9 +243,9 @@ async def test_a_slow_head_is_cut_off(impatient: Client) -> None:
 
 async def test_a_body_that_comes_fast_enough_is_not(impatient: Client) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", impatient.port)
-    writer.write(POST)
-    for _ in range(10):
-        await asyncio.sleep(0.1)
+    writer.write(POST.replace(b"10", b"40"))
+    for _ in range(40):
+        await asyncio.sleep(0.05)
         writer.write(b"x")
     assert b" 200 " in await reader.readline()
     writer.close()

@@ -53,6 +53,7 @@ def test_the_command_asks_twice_and_prints_the_account() -> None:
 @pytest.mark.parametrize(
     ("typed", "name", "said"),
     [
+        (["\x04"], "ada", "There is no account"),  # Ctrl-D
         ([PASSWORD, PASSWORD + "x"], "ada", "not the same"),
         (["too short"], "ada", "fewer than 15 characters"),
         ([], "a:b", "no name of an account"),

@@ -1,3 +1,5 @@
+import asyncio
+import socket
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -151,6 +153,39 @@ async def test_it_is_right_behind_no_proxy_one_and_two(
         assert ("Strict-Transport-Security" in response.headers) == (scheme == "https")
     await runner.cleanup()
     assert access_log.entries[0]["client"] == (remote or peer or "unix")
+
+
+async def test_a_peer_that_names_its_own_socket_is_a_unix_socket(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, access_log: LogCapture
+) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", "unix")
+    runner = web.AppRunner(echoing())
+    await runner.setup()
+    await web.UnixSite(runner, tmp_path / "server.sock").start()
+    for name in (b"127.0.0.1", b"\0abstract"):
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.bind(name)
+            peer.connect(str(tmp_path / "server.sock"))
+            reader, writer = await asyncio.open_connection(sock=peer)
+            writer.write(b"GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert b" 200 " in await reader.readline()
+            writer.close()
+    await runner.cleanup()
+    assert [line["client"] for line in access_log.entries] == ["unix", "unix"]
+
+
+async def test_an_address_is_the_same_on_a_socket_for_both_protocols(
+    access_log: LogCapture,
+) -> None:
+    runner = web.AppRunner(echoing())
+    await runner.setup()
+    both = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    await web.SockSite(runner, both).start()
+    url = f"http://127.0.0.1:{both.getsockname()[1]}/echo"
+    async with ClientSession() as client, client.get(url) as response:
+        assert response.status == 200
+    await runner.cleanup()
+    assert access_log.entries[0]["client"] == "127.0.0.1"
 
 
 def test_the_client_is_the_last_address_that_is_no_proxy() -> None:

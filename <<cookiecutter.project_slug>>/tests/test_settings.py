@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 # % filter replace("package_name", cookiecutter.package_name)
+from package_name.passwords import HASHER
 from package_name.settings import Settings, load_settings
 
 from .helpers import GUNICORN, STANDALONE, running
@@ -55,6 +56,46 @@ def test_production_refuses_a_bad_key_and_does_not_show_it(
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"LOG_LEVEL=\xff\n")
     with pytest.raises(SystemExit, match=r"\.env cannot be read"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ALLOWED_HOSTS", "https://example.com", "without scheme and port"),
+        ("ALLOWED_HOSTS", "example.com:80", "without scheme and port"),
+        ("CORS_ORIGINS", "app.example.com", "name origins"),
+        ("CORS_ORIGINS", "https://app.example.com/path", "name origins"),
+        ("CORS_ORIGINS", "*", "name origins"),
+        ("READ_TIMEOUT", "0", "greater than 0"),
+        ("MAX_BODY_SIZE", "much", "could not parse"),
+        ("MAX_WEBSOCKETS", "0", "greater than 0"),
+        ("ADMIN_USERS", "ada", "the hash of ada is none"),
+        ("SESSION_LIFETIME", "-1", "greater than 0"),
+        ("UPLOAD_FOLDER", "/dev/null/x", "/dev/null is no folder that can be written to"),
+        ("ACCEL_REDIRECT", "_files", "name a location of nginx"),
+    ],
+)
+def test_wrong_values_get_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as error:
+        load_settings()
+    (line,) = str(error.value).splitlines()[1:]
+    assert line.startswith(f"  {name}: ")
+    assert said in line
+
+
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_quotes_that_were_left_in_place_do_no_harm(
+    monkeypatch: pytest.MonkeyPatch, quote: str
+) -> None:
+    accounts = f"ada:{HASHER.hash(b'a')} bob:{HASHER.hash(b'b')}"
+    monkeypatch.setenv("ADMIN_USERS", f"{quote}{accounts}{quote}")
+    assert [str(account) for account in load_settings().admin_users] == ["ada", "bob"]
+    monkeypatch.setenv("ADMIN_USERS", f"{accounts} {accounts}")
+    with pytest.raises(SystemExit, match="two accounts have the same name"):
         load_settings()
 
 

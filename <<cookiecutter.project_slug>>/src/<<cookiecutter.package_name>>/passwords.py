@@ -44,7 +44,8 @@ def parse_account(value: object) -> Account:
             raise InvalidHashError
     except InvalidHashError:
         raise ValueError(
-            f"the hash of {name} is none that `make password` makes; is it in single quotes?"
+            f"the hash of {name} is none that `make password` makes; are there single quotes around"
+            " the value, and spaces between accounts?"
         ) from None
     return Account(name, SecretStr(hashed))
 
@@ -66,9 +67,12 @@ def ask(name: str) -> None:
     """Ask for a password twice and print the account. Raises SystemExit when it is no good."""
     if not NAME.fullmatch(name):
         sys.exit(f"{name!r} is no name of an account: up to 64 letters, digits and . _ @ + -")
-    password = getpass("Password: ")
-    if len(password) < MIN_LENGTH:
-        sys.exit(f"It has fewer than {MIN_LENGTH} characters; a few words make a good one.")
-    if getpass("The same again: ") != password:
-        sys.exit("The two are not the same.")
+    try:
+        password = getpass("Password: ")
+        if len(password) < MIN_LENGTH:
+            sys.exit(f"It has fewer than {MIN_LENGTH} characters; a few words make a good one.")
+        if getpass("The same again: ") != password:
+            sys.exit("The two are not the same.")
+    except (EOFError, KeyboardInterrupt):
+        sys.exit("\nThere is no account.")
     print(f"ADMIN_USERS='{name}:{HASHER.hash(_prepared(password))}'")

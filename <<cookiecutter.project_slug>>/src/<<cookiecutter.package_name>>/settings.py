@@ -1,5 +1,6 @@
 """All settings, typed: from the environment, else from a file named .env in the working directory."""
 
+import os
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from aiohttp import web
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ByteSize,
     Field,
@@ -36,7 +38,8 @@ def _split(value: object) -> object:
 
 def _words(value: object) -> object:
     """Split at spaces alone: the hashes of passwords hold commas."""
-    return value.split() if isinstance(value, str) else value
+    # Some readers of environment files leave the quotes in place.
+    return value.strip("'\"").split() if isinstance(value, str) else value
 
 
 def _peer(value: object) -> object:
@@ -49,7 +52,7 @@ def _peer(value: object) -> object:
 
 
 def _host(value: object) -> object:
-    if not isinstance(value, str) or re.fullmatch(r"\*|(\*\.)?[\w.-]+|\[[\da-fA-F:.]+\]", value):
+    if re.fullmatch(r"\*|(\*\.)?[\w.-]+|\[[\da-fA-F:.]+\]", str(value), re.ASCII):
         return str(value).lower()
     raise ValueError("name hosts without scheme and port, such as example.com or *.example.com")
 
@@ -62,6 +65,19 @@ def _origin(value: object) -> object:
     except ValueError:
         pass
     raise ValueError("name origins such as https://app.example.com, without a path")
+
+
+def _folder(path: Path) -> Path:
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{there} is no folder that can be written to")
+    return path
+
+
+def _location(path: str) -> str:
+    if path and not re.fullmatch(r"/[\w/-]*", path, re.ASCII):
+        raise ValueError("name a location of nginx, such as /_files/")
+    return path
 
 
 Many = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
@@ -111,9 +127,9 @@ class Settings(BaseSettings):
     ] = ()
     session_idle_timeout: int = Field(default=30 * 60, gt=0)
     session_lifetime: int = Field(default=12 * 60 * 60, gt=0)
-    upload_folder: Path = Path("uploads")
+    upload_folder: Annotated[Path, AfterValidator(_folder)] = Path("uploads")
     max_upload_size: ByteSize = Field(default=ByteSize(100 * 1024**2), gt=0)
-    accel_redirect: str = Field(default="", pattern=r"^(/[\w/-]*)?$")
+    accel_redirect: Annotated[str, AfterValidator(_location)] = ""
 
     @property
     def development(self) -> bool:

@@ -1,6 +1,7 @@
 import asyncio
 import errno
 import io
+import logging
 import os
 import re
 import time
@@ -248,8 +249,9 @@ async def test_what_is_cut_off_leaves_nothing(admin: Client) -> None:
 
 
 async def test_the_last_step_is_done_although_the_client_left(
-    admin: Client, monkeypatch: pytest.MonkeyPatch
+    admin: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     fsync, began = os.fsync, asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -268,6 +270,10 @@ async def test_the_last_step_is_done_although_the_client_left(
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
     assert store.Store(FILES).find(kept()[0].name).size == 1
+    while "uploaded" not in caplog.text:  # said by what the client's leaving does not cancel
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+    assert "cancelled: POST /admin/files/" in caplog.text
     await wait_until_nothing_comes_in()
 
 

@@ -26,6 +26,7 @@ from package_name.admin.files.names import attachment, safe_name
         (".LPT1", "LPT1_"),
         ("<a>:|?*.txt", "a.txt"),
         ("invoice\u202efdp.exe", "invoicefdp.exe"),  # shown as invoiceexe.pdf
+        ("\u200d\u3164", "unnamed"),
         ("zwnj\u200c.txt", "zwnj\u200c.txt"),
         ("e\u0301.txt", "\u00e9.txt"),  # one letter, however it was typed
         ("\u65e5\u672c\u8a9e.txt", "\u65e5\u672c\u8a9e.txt"),

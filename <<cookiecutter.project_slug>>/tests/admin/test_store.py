@@ -47,6 +47,7 @@ def test_starting_removes_what_nobody_works_on_any_more(store: Store) -> None:
     left = store.incoming / ("0" * 32)
     left.mkdir()
     (left / "content").write_bytes(b"half")
+    (store.incoming / "stray").write_text("put there by hand")
     Store(store.files.parent).open()  # another worker
     assert not left.exists()
     under_way.write(b"whole")

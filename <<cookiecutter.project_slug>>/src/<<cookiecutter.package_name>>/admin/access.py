@@ -56,8 +56,8 @@ def way_back(request: web.Request) -> URL:
         wanted = URL(request.query.get("next", ""))
     except ValueError:
         return overview
-    inside = wanted.path.startswith(overview.path) and ".." not in wanted.parts
-    return wanted if inside and not wanted.absolute else overview
+    inside = str(wanted).startswith(overview.path) and ".." not in wanted.parts
+    return wanted if inside else overview
 
 
 def render(request: web.Request, template: str, /, **context: Any) -> web.Response:

@@ -13,16 +13,18 @@ from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from ..passwords import HASHER, Account, is_right
+from ..passwords import HASHER, NAME, Account, is_right
 from ..web.executor import ContextExecutor
 from ..web.limits import network
 
 logger = logging.getLogger(__name__)
 
-PER_ACCOUNT: Final = RateLimitItemPerMinute(10, 5)
-"""Attempts at one account, in 5 minutes, whether it exists or not; a right one starts anew."""
 PER_CLIENT: Final = RateLimitItemPerMinute(30, 5)
-"""Attempts of one client, whatever the account."""
+"""Attempts of one client, in 5 minutes, whatever the account."""
+PER_CLIENT_AND_ACCOUNT: Final = RateLimitItemPerMinute(10, 5)
+"""Attempts of one client at one account, whether it exists or not; a right one starts anew."""
+PER_ACCOUNT: Final = RateLimitItemPerMinute(100, 5)
+"""Attempts of all clients at one account: so many that nobody is locked out by a few."""
 MAX_WAITING: Final = 8
 """Attempts that may wait for their turn: one is hashed at a time, as each takes 64 MiB."""
 
@@ -68,11 +70,18 @@ class Accounts:
         """
         if not self._hashes:
             logger.warning("nobody can sign in: ADMIN_USERS is empty")
-        await self._count(PER_CLIENT, "client", network(client))
-        await self._count(PER_ACCOUNT, "account", name)
+        if self._waiting >= MAX_WAITING:
+            raise web.HTTPServiceUnavailable(
+                text="Too many people are signing in.", headers={"Retry-After": "2"}
+            )
+        client = network(client)
+        known_as = name if NAME.fullmatch(name) else ""  # names that cannot be take no memory
+        await self._count(PER_CLIENT, client)
+        await self._count(PER_CLIENT_AND_ACCOUNT, client, known_as)
+        await self._count(PER_ACCOUNT, known_as)
         right = await self._hash(self._hashes.get(name, _NOBODY), password)
         if right:
-            await self._limiter.clear(PER_ACCOUNT, "account", name)
+            await self._limiter.clear(PER_CLIENT_AND_ACCOUNT, client, known_as)
         return right
 
     async def _count(self, limit: RateLimitItem, *key: str) -> None:
@@ -81,10 +90,6 @@ class Accounts:
             raise TooManyAttemptsError(max(1, ceil(reset_time - time())))
 
     async def _hash(self, hashed: str, password: str) -> bool:
-        if self._waiting >= MAX_WAITING:
-            raise web.HTTPServiceUnavailable(
-                text="Too many people are signing in.", headers={"Retry-After": "2"}
-            )
         loop = asyncio.get_running_loop()
         job = self._thread.submit(is_right, hashed, password)
         self._waiting += 1

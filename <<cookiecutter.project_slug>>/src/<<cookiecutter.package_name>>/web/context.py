@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler
 
 from ..logs import REQUEST_ID
 from ..settings import SETTINGS
-from .proxy import forwarded, is_trusted
+from .proxy import forwarded, is_trusted, peer_address
 
 HEADER: Final = "X-Request-ID"
 _WELL_FORMED: Final = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
@@ -55,12 +55,12 @@ def get_context(request: web.Request) -> RequestContext:
     if context is None:
         app = request.match_info.apps[0]
         proxies = app[SETTINGS].trusted_proxies
-        trusted = bool(proxies) and is_trusted(request.remote, proxies)
+        peer = peer_address(request)
+        trusted = bool(proxies) and is_trusted(peer, proxies)
         sent = request.headers.get(HEADER, "") if trusted else ""
         if not _WELL_FORMED.fullmatch(sent):
             sent = f"{getrandbits(128):032x}"  # an id, not a secret; reseeded after a fork
-        client = request.remote or "unix"
-        context = RequestContext(app, sent, client, request.secure, trusted, perf_counter())
+        context = RequestContext(app, sent, peer or "unix", request.secure, trusted, perf_counter())
         request[CONTEXT] = context
     return context
 
@@ -81,6 +81,6 @@ async def context_middleware(request: web.Request, handler: Handler) -> web.Stre
             raise web.HTTPBadRequest(text=str(error)) from None
         # Without the URL's own host, if it names one: the proxy's word counts.
         request = request.clone(rel_url=request.rel_url, **facts)
-        context.client = request.remote or "unix"
+        context.client = facts.get("remote", context.client)
         context.secure = request.secure
     return await handler(request)

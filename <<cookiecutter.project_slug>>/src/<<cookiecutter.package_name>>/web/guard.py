@@ -26,6 +26,21 @@ def _check_host(request: web.Request, allowed: tuple[str, ...]) -> None:
         raise web.HTTPMisdirectedRequest(text=f"This site does not answer for {name}.")
 
 
+def _reading_in_time(handler: Handler, seconds: float) -> Handler:
+    """Return the handler of a request whose body has yet to come."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            async with limits.read_timeout(request, seconds):
+                return await handler(request)
+        except limits.SlowBodyError:
+            raise web.HTTPRequestTimeout from None
+        except web.RequestPayloadError:
+            raise web.HTTPBadRequest(text="The body is malformed.") from None
+
+    return handle
+
+
 @web.middleware
 async def guard_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a request through to the handlers, or answer 400, 403, 408, 421 or 429."""
@@ -34,23 +49,20 @@ async def guard_middleware(request: web.Request, handler: Handler) -> web.Stream
     settings = app[SETTINGS]
     if request.path not in app[ANY_HOST]:
         _check_host(request, settings.allowed_hosts)
-    websocket = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
+    websocket = (
+        request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
+        and request.method == hdrs.METH_GET
+    )
     if websocket or request.method not in csrf.SAFE_METHODS:
         site = f"{request.scheme}://{request.host}"
         if not csrf.is_own(request.headers, site) and not cors.is_allowed(request):
             raise web.HTTPForbidden(text="Another site sent this, or Origin is missing.")
+    if not request.content.is_eof():
+        handler = _reading_in_time(handler, settings.read_timeout)
     if websocket:
         with limits.one_websocket(app, context.client, settings.max_websockets):
             return await handler(request)
-    if request.content.is_eof():
-        return await handler(request)
-    try:
-        async with limits.read_timeout(request, settings.read_timeout):
-            return await handler(request)
-    except limits.SlowBodyError:
-        raise web.HTTPRequestTimeout from None
-    except web.RequestPayloadError:
-        raise web.HTTPBadRequest(text="The body is malformed.") from None
+    return await handler(request)
 
 
 def setup(app: web.Application) -> None:

@@ -32,6 +32,18 @@ def _address(text: str) -> IPv4Address | IPv6Address:
     return getattr(ip, "ipv4_mapped", None) or ip
 
 
+def peer_address(request: web.BaseRequest) -> str | None:
+    """Return the address of whoever is connected; None over a Unix socket.
+
+    On a socket that listens for both, IPv4 addresses come as ``::ffff:10.0.0.1``.
+    """
+    name = request.protocol.peername
+    if not isinstance(name, tuple):  # a peer's Unix socket may be called anything
+        return None
+    address = str(name[0])
+    return str(_address(address)) if ":" in address else address
+
+
 def is_trusted(address: str | None, trusted: Sequence[Peer]) -> bool:
     """Tell whether a peer is a trusted proxy; None is whoever speaks over a Unix socket."""
     if not address:

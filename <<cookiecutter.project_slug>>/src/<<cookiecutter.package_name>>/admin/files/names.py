@@ -12,6 +12,7 @@ MAX_BYTES: Final = 255
 """What a file system takes for a name, in UTF-8."""
 
 _JOINERS: Final = "\u200c\u200d"  # that emoji and Persian need
+_BLANKS: Final = f"{_JOINERS}\u115f\u1160\u2800\u3164\uffa0"  # letters and signs without ink
 
 
 def _cut(text: str, size: int) -> str:
@@ -36,7 +37,7 @@ def safe_name(given: str) -> str:
     # Twice, as a dot may hide a name that Windows reserves.
     for _ in range(2):
         name = sanitize_filename(name, platform="universal").strip(". ")
-    return name or "unnamed"
+    return name if name.strip(_BLANKS) else "unnamed"
 
 
 def attachment(name: str) -> str:

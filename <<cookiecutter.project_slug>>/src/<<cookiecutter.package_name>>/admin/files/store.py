@@ -98,12 +98,14 @@ class Upload:
             self.id = f"{time.time_ns():016x}{secrets.token_hex(8)}"
             self._folder = self._store.incoming / self.id
             self._folder.mkdir(mode=0o750)
-            lock = os.open(self._folder, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if self._folder.exists():
-                self._open.callback(os.close, lock)
-                return
-            os.close(lock)  # a worker that started just then has swept it away
+            # A worker that starts just now may sweep it away before it is held.
+            with suppress(FileNotFoundError):
+                lock = os.open(self._folder, os.O_RDONLY)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if self._folder.exists():
+                    self._open.callback(os.close, lock)
+                    return
+                os.close(lock)
 
     def write(self, chunk: bytes) -> None:
         """Append to the file. Raises OSError when the disk is full."""
@@ -152,7 +154,7 @@ class Store:
         """
         for folder in (self.files, self.incoming):
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        for left in self.incoming.iterdir():
+        for left in filter(Path.is_dir, self.incoming.iterdir()):
             with suppress(FileNotFoundError), _locked(left) as ours:
                 if ours:
                     shutil.rmtree(left)

@@ -67,6 +67,17 @@ async def _receive(request: web.Request, upload: Upload, limit: int) -> str:
     return safe_name(part.filename)
 
 
+async def _keep(upload: Upload, name: str, account: str) -> Record:
+    record = await asyncio.to_thread(upload.keep, name, account)
+    logger.info("uploaded", extra={"file": record.id, "account": account})
+    return record
+
+
+async def _delete(store: Store, file_id: str, account: str) -> None:
+    await asyncio.to_thread(store.delete, file_id)
+    logger.info("deleted", extra={"file": file_id, "account": account})
+
+
 async def upload(request: web.Request) -> web.Response:
     """Take a file. Answer 303 to a browser's form, 201 and what is known of the file to a program."""
     limit = request.config_dict[SETTINGS].max_upload_size
@@ -83,13 +94,12 @@ async def upload(request: web.Request) -> web.Response:
             await shield(request, asyncio.to_thread(upload.close))
             raise
         # From here on the client may leave: the file is whole.
-        record = await shield(request, asyncio.to_thread(upload.keep, name, request[USER]))
+        record = await shield(request, _keep(upload, name, request[USER]))
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
         logger.error("no room for an upload: %s", error)
         raise web.HTTPInsufficientStorage from None
-    logger.info("uploaded", extra={"file": record.id, "account": request[USER]})
     app = get_context(request).app
     if accepted(request, ("application/json", "text/html")) == "text/html":
         raise web.HTTPSeeOther(nesting.url_for(app, "admin:files:list"))
@@ -124,6 +134,5 @@ async def download(request: web.Request) -> web.StreamResponse:
 async def delete(request: web.Request) -> web.Response:
     """Delete a file."""
     record = await _find(request)
-    await shield(request, asyncio.to_thread(request.app[STORE].delete, record.id))
-    logger.info("deleted", extra={"file": record.id, "account": request[USER]})
+    await shield(request, _delete(request.app[STORE], record.id, request[USER]))
     raise web.HTTPSeeOther(nesting.url_for(get_context(request).app, "admin:files:list"))

@@ -2,6 +2,8 @@
 
 import os
 
+from aiohttp.worker import GunicornWebWorker
+
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.logs import logging_config
 from package_name.settings import load_settings
@@ -19,3 +21,13 @@ graceful_timeout = 2 * int(settings.graceful_timeout) + 5
 control_socket_disable = True
 # The master's lines look like the workers'.
 logconfig_dict = logging_config(level=settings.log_level, json=not settings.development)
+
+
+def post_worker_init(worker: GunicornWebWorker) -> None:
+    """Tell the master that the worker lives for as long as its event loop turns, draining included."""
+
+    def beat() -> None:
+        worker.notify()
+        worker.loop.call_later(1, beat)
+
+    worker.loop.call_soon(beat)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import structlog
@@ -18,12 +19,15 @@ from .helpers import Client
 
 # % endfilter
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Settings of production that are right, from the environment alone: there is no .env."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET_KEYS", "a-key-of-the-tests-that-is-long-enough")
+    with TemporaryDirectory() as bus:  # tmp_path is too long for the address of a socket
+        monkeypatch.setenv("BUS_URL", f"local:{bus}")
+        yield
 
 
 @pytest.fixture

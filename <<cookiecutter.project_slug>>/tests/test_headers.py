@@ -10,7 +10,7 @@ from structlog.testing import LogCapture
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
-from package_name.web import connection
+from package_name.web import shutdown
 
 from .helpers import Client
 
@@ -122,7 +122,7 @@ async def test_what_is_not_http_gets_them_too_and_is_not_quoted(
     sent: bytes, caplog: pytest.LogCaptureFixture, access_log: LogCapture
 ) -> None:
     caplog.set_level(logging.INFO)
-    runner = connection.Runner(create_app())
+    runner = shutdown.Runner(create_app())
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     reader, writer = await asyncio.open_connection(*runner.addresses[0])

@@ -125,12 +125,19 @@ async def test_what_is_not_http_is_logged_too(
     )
 
 
-def test_a_level_above_info_silences_the_access_log(output: io.BytesIO) -> None:
-    logs.configure(level="WARNING", json=True)
-    app = create_app()
-    args = app._handler_args
-    assert args
-    assert not args["access_log_class"](args["access_log"], "").enabled
+async def test_the_level_silences_the_access_log_and_can_be_switched(
+    aiohttp_client: AiohttpClient, output: io.BytesIO
+) -> None:
+    logs.set_level("WARNING")
+    client = await aiohttp_client(create_app())
+    async with client.get("/unseen"):
+        pass
+    logs.set_level("INFO")
+    async with client.get("/seen"):  # on the same connection
+        pass
+    await client.close()
+    lines = [line for line in json_lines(output.getvalue().decode()) if line["logger"] == "access"]
+    assert [line["path"] for line in lines] == ["/seen"]
 
 
 def test_errors_warnings_and_extras(output: io.BytesIO) -> None:

@@ -5,9 +5,21 @@ from pathlib import Path
 import aiojobs.aiohttp
 from aiohttp import web
 
-from . import admin, site
+from . import admin, live, site
 from .settings import SETTINGS, Settings, load_settings
-from .web import connection, context, cors, errors, executor, guard, headers, static, templating
+from .web import (
+    connection,
+    context,
+    cors,
+    errors,
+    executor,
+    guard,
+    headers,
+    lag,
+    shutdown,
+    static,
+    templating,
+)
 
 
 def create_app(settings: Settings | None = None) -> web.Application:
@@ -25,11 +37,14 @@ def create_app(settings: Settings | None = None) -> web.Application:
     guard.setup(app)
     headers.setup(app)
     cors.setup(app)
+    shutdown.setup(app)
     executor.setup(app)
+    lag.setup(app)
     # shield() and spawn(), for work that goes on when the client leaves.
     aiojobs.aiohttp.setup(app, wait_timeout=settings.graceful_timeout)
     templating.setup(app, __package__, development=settings.development)
     static.setup(app, Path(__file__).parent / "static")
+    live.setup(app)
     site.setup(app)
     admin.setup(app)
     return app

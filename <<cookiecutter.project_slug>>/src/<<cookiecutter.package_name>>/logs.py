@@ -8,6 +8,7 @@ import logging
 import logging.config
 import os
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -79,6 +80,31 @@ def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
     return event
 
 
+class Tap:
+    """Hands a copy of every event that is logged to whoever listens, in the thread that logs.
+
+    As process-wide as the logging that it is a part of.
+    """
+
+    def __init__(self) -> None:
+        """Begin with no listener."""
+        self.listeners: set[Callable[[EventDict], None]] = set()
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """Be a processor of structlog that changes nothing."""
+        for listener in tuple(self.listeners):
+            listener({**event})
+        return event
+
+
+TAP: Final = Tap()
+
+
+def set_level(level: str) -> None:
+    """Log what is at least this severe, from now on."""
+    logging.getLogger().setLevel(level)
+
+
 def _console() -> Processor:
     return structlog.dev.ConsoleRenderer(
         colors=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
@@ -115,6 +141,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
                 "foreign_pre_chain": shared,
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                    TAP,
                     _to_text if json else _console(),
                 ],
             }
@@ -151,13 +178,11 @@ def configure(*, level: str, json: bool) -> None:
         processors=[
             structlog.processors.add_log_level,
             add_request_id,
-            *(
-                [_add_time, _to_bytes]
-                if json
-                else [structlog.processors.TimeStamper(fmt="iso"), _console()]
-            ),
+            *([_add_time] if json else [structlog.processors.TimeStamper(fmt="iso")]),
+            TAP,
+            _to_bytes if json else _console(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),  # set_level() decides
         logger_factory=(
             structlog.BytesLoggerFactory(sys.stdout.buffer)
             if json

@@ -5,6 +5,7 @@ import logging
 import signal
 import socket
 import stat
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -13,20 +14,24 @@ from aiohttp import web
 from . import logs
 from .app import create_app
 from .settings import Settings, load_settings
-from .web.connection import Runner
+from .web.shutdown import Runner
 
 logger = logging.getLogger(__name__)
 
 
-async def make_runner(settings: Settings | None = None) -> web.AppRunner:
+async def make_runner(
+    settings: Settings | None = None,
+    hurry: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGQUIT),
+) -> web.AppRunner:
     """Return a runner of a new application, not set up yet; set up logging for this process.
 
     gunicorn's aiohttp workers accept such a coroutine function in place of an application, and set
-    the runner up themselves.
+    the runner up themselves. A worker that is told to stop goes on draining until one of ``hurry``
+    comes: gunicorn repeats SIGTERM every second.
     """
     settings = settings or load_settings()
     logs.configure(level=settings.log_level, json=not settings.development)
-    return Runner(create_app(settings), shutdown_timeout=settings.graceful_timeout)
+    return Runner(create_app(settings), hurry=hurry)
 
 
 def _refuse_used_socket(path: Path) -> None:
@@ -53,9 +58,10 @@ async def serve(
 ) -> None:
     """Serve on a TCP port, a Unix socket or both, until SIGINT or SIGTERM; then stop gracefully.
 
-    A second signal ends it at once. Raises SystemExit when an address cannot be listened on.
+    A second signal ends the waiting, a third one the process. Raises SystemExit when an address
+    cannot be listened on.
     """
-    runner = await make_runner(settings)
+    runner = await make_runner(settings, (signal.SIGINT, signal.SIGTERM))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
@@ -80,15 +86,9 @@ async def serve(
 
 
 def _stop_on_signal() -> asyncio.Event:
-    """Return an event that SIGINT and SIGTERM set; the next one does what it does by default."""
+    """Return an event that SIGINT and SIGTERM set."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
-
-    def stop() -> None:
-        stopped.set()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stopped.set)
     return stopped

@@ -74,6 +74,17 @@ def _folder(path: Path) -> Path:
     return path
 
 
+def _bus(url: str) -> str:
+    folder = url.removeprefix("local:")
+    if folder == url or (folder and not folder.startswith("/")):
+        raise ValueError("name local: or a folder, such as local:/run/my-service/bus")
+    if len(os.fsencode(folder)) > 80:  # of the 107 that the address of a socket may have
+        raise ValueError("the folder's path is longer than 80 bytes")
+    if folder:
+        _folder(Path(folder))
+    return url
+
+
 def _location(path: str) -> str:
     if path and not re.fullmatch(r"/[\w/-]*", path, re.ASCII):
         raise ValueError("name a location of nginx, such as /_files/")
@@ -116,8 +127,10 @@ class Settings(BaseSettings):
     keepalive_timeout: float = Field(default=75, gt=0, allow_inf_nan=False)
     read_timeout: float = Field(default=20, gt=0, allow_inf_nan=False)
     graceful_timeout: float = Field(default=30, gt=0, allow_inf_nan=False)
+    drain_timeout: float = Field(default=5, gt=0, allow_inf_nan=False)
     max_body_size: ByteSize = Field(default=ByteSize(1024**2), gt=0)
     max_websockets: int = Field(default=20, gt=0)
+    bus_url: Annotated[str, AfterValidator(_bus)] = "local:"
 
     # Of the admin alone.
     admin_users: Annotated[

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from ..settings import SETTINGS
 from ..web import nesting, templating
-from . import access, accounts, files, overview, sign_in
+from . import access, accounts, announce, files, logs, overview, sign_in
 
 
 def setup(app: web.Application) -> None:
@@ -24,9 +24,11 @@ def setup(app: web.Application) -> None:
             web.get("/login", sign_in.page, name="login"),
             web.post("/login", sign_in.enter, name="login"),
             web.post("/logout", sign_in.leave, name="logout"),
+            web.post("/announce", announce.announce, name="announce"),
         ]
     )
     files.setup(admin, settings)
+    logs.setup(app, admin, settings)
     nesting.nest(app, "/admin/", "admin", admin)
     if settings.development:
         templating.add_to_menu(app, "Admin", "admin:overview")

@@ -14,6 +14,7 @@ from aiohttp import web
 from .. import about
 from ..settings import SETTINGS, Settings
 from ..web.nesting import NAMESPACE, NESTED
+from . import announce
 from .access import render
 
 PACKAGES = (about.DISTRIBUTION, "aiohttp", "aiohttp-jinja2", "jinja2", "gunicorn", "uvloop")
@@ -73,6 +74,7 @@ async def overview(request: web.Request) -> web.Response:
         "overview.html",
         versions={"Python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         pid=os.getpid(),
+        longest=announce.LONGEST,
         uptime=timedelta(seconds=int(time.monotonic() - request.app[STARTED])),
         settings=shown(request.config_dict[SETTINGS]),
         routes=list(routes(request.match_info.apps[0])),

@@ -100,3 +100,14 @@ async def current(request: web.Request) -> str | None:
     if now - session["seen"] >= REFRESH * settings.session_idle_timeout:
         session["seen"] = now
     return name
+
+
+async def seconds_left(request: web.Request) -> float:
+    """Return for how long somebody who has signed in stays so without another request."""
+    session = await get_session(request)
+    settings = request.config_dict[SETTINGS]
+    ends = min(
+        session["began"] + settings.session_lifetime,
+        session["seen"] + settings.session_idle_timeout,
+    )
+    return max(float(ends - time()), 0.0)

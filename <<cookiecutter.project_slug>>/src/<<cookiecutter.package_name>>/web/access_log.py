@@ -33,15 +33,11 @@ class AccessLogger(AbstractAccessLogger):
         super().__init__(logger, log_format)
         self._info = structlog.get_logger().bind(logger=logger.name).info
 
-    @property
-    def enabled(self) -> bool:
-        """Whether the line will be written at all."""
-        return self.logger.isEnabledFor(logging.INFO)
-
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Write the line. aiohttp's ``time`` is not used: uvloop's clock counts milliseconds."""
         try:
-            self._log(request, response)
+            if self.logger.isEnabledFor(logging.INFO):  # each time: the level can be switched
+                self._log(request, response)
         except Exception:  # or the connection would be cut
             self.logger.exception("the access line failed")
 

@@ -29,10 +29,19 @@ def handler_args(settings: Settings) -> dict[str, Any]:
 
 
 class Connection(web.RequestHandler):
-    """A connection on which what is not HTTP gets an answer that does not quote it.
+    """A connection that can tell whether it idles, and that does not quote what is not HTTP.
 
-    aiohttp's own does, cookies included: a script could read those that are hidden from it.
+    aiohttp's own answer does, cookies included: a script could read those that are hidden from it.
     """
+
+    __slots__ = ()
+
+    def close_if_idle(self, seconds: float) -> None:
+        """Close it when no request is under way, and the last one ended so many seconds ago."""
+        waits = self._waiter is not None and not self._waiter.done()
+        since = self._next_keepalive_close_time - self._keepalive_timeout
+        if waits and self._loop.time() - since >= seconds:
+            self.force_close()
 
     def handle_error(
         self,
@@ -56,24 +65,3 @@ class Connection(web.RequestHandler):
         response.headers[hdrs.SERVER] = "aiohttp"  # or aiohttp would add its version
         response.force_close()
         return response
-
-
-class Server(web.Server):
-    """A server of such connections."""
-
-    def __call__(self) -> web.RequestHandler:
-        """Return the protocol of a new connection."""
-        return Connection(self, loop=self._loop, **self._kwargs)
-
-
-class Runner(web.AppRunner):
-    """A runner of such a server."""
-
-    async def _make_server(self) -> web.Server:
-        made = await super()._make_server()
-        return Server(
-            made.request_handler,
-            request_factory=made.request_factory,
-            handler_cancellation=made.handler_cancellation,
-            **made._kwargs,
-        )

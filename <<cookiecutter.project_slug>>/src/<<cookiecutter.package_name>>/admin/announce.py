@@ -1,0 +1,27 @@
+"""An announcement: a sentence that all open pages of the site show at once."""
+
+import logging
+from typing import Final
+
+from aiohttp import web
+
+from ..live import BUS, EVERYBODY
+from ..web import nesting
+from ..web.context import get_context
+from ..web.forms import read_form
+
+logger = logging.getLogger(__name__)
+
+LONGEST: Final = 500
+"""Characters of an announcement."""
+
+
+async def announce(request: web.Request) -> web.Response:
+    """Show everybody a sentence. Raises web.HTTPBadRequest when it is empty or too long."""
+    text = (await read_form(request)).get("text", "").strip()
+    if not 0 < len(text) <= LONGEST:
+        raise web.HTTPBadRequest(text=f"An announcement has 1 to {LONGEST} characters.")
+    bus = request.config_dict[BUS]
+    await bus.publish(EVERYBODY, {"type": "announcement", "text": text})
+    logger.info("announced")
+    raise web.HTTPSeeOther(nesting.url_for(get_context(request).app, "admin:overview"))

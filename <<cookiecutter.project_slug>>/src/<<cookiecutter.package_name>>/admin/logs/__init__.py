@@ -1,0 +1,24 @@
+"""Logs: what all workers log, live at /admin/logs/, and the switch of their level."""
+
+from aiohttp import web
+
+from ...settings import Settings
+from ...web import nesting, templating
+from ...web.background import every, supervise
+from . import feed, level, views
+
+
+def setup(app: web.Application, admin: web.Application, settings: Settings) -> None:
+    """Nest the logs in the admin, before that is nested itself in the outermost application."""
+    app[feed.FEED] = feed.Feed()
+    supervise(app, feed.follow)
+    supervise(app, every(feed.INTERVAL, feed.publish))
+    app[level.SWITCH] = level.Switch(settings.log_level)
+    supervise(app, level.follow)
+
+    logs = web.Application()
+    templating.setup(logs, __package__, development=settings.development)
+    logs.router.add_get("/", views.page, name="page")
+    logs.router.add_get("/tail", views.tail, name="tail")
+    logs.router.add_post("/level", views.switch, name="switch")
+    nesting.nest(admin, "/logs/", "logs", logs)

@@ -1,0 +1,137 @@
+"""Each worker's part of the live log: it publishes what it logs, while somebody watches.
+
+Who watches says so on the bus again and again, and need not say when he leaves.
+"""
+
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import Final
+
+import orjson
+import structlog
+from aiohttp import web
+from structlog.typing import EventDict
+
+from ...live import BUS
+from ...live.bus import MAX_SIZE, Subscription
+from ...logs import TAP, to_json
+
+RECORDS: Final = "logs"
+"""The channel of the records: ``{"worker": process id, "dropped": how many, "records": [...]}``."""
+WATCHING: Final = "logs:watching"
+"""The channel on which those who watch say so."""
+
+INTERVAL: Final = 0.2
+"""Seconds between two messages of a worker."""
+RENEWAL: Final = 1.0
+"""Seconds after which those who watch say so again."""
+WATCH: Final = 5.0
+"""Seconds for which a worker goes on after it heard of somebody who watches."""
+MAX_RECORDS: Final = 1000
+"""Records of one worker in an interval; of more, the oldest are dropped."""
+MAX_TEXT: Final = 8 * 1024
+"""Characters of a value, such as a traceback, that are shown."""
+
+
+def _shown(event: EventDict) -> bytes:
+    """Return the record as JSON, short enough for the bus."""
+    if "exc_info" in event:  # in development the console shows it in its own way
+        event = structlog.processors.format_exc_info(None, "", event)
+    short = {
+        key: f"{value[:MAX_TEXT]} …" if isinstance(value, str) and len(value) > MAX_TEXT else value
+        for key, value in event.items()
+    }
+    data = to_json(short)
+    if len(data) < MAX_SIZE // 2:
+        return data
+    keys = ("timestamp", "level", "logger", "request_id")
+    kept = {key: short[key] for key in keys if key in short}
+    return to_json(kept | {"event": f"a record of {len(data)} bytes"})
+
+
+class Feed:
+    """What this worker has logged and not published yet."""
+
+    def __init__(self) -> None:
+        """Begin with nobody who watches, here or elsewhere."""
+        self.viewers = 0
+        self._said = self._until = float("-inf")
+        self._waiting: deque[EventDict] = deque(maxlen=MAX_RECORDS)
+        self._dropped = 0
+
+    def has_to_say(self) -> bool:
+        """Tell, once in RENEWAL, whether somebody watches here."""
+        due = self.viewers > 0 and monotonic() - self._said >= RENEWAL
+        if due:
+            self._said = monotonic()
+        return due
+
+    def listen(self) -> None:
+        """Listen for a while."""
+        self._until = monotonic() + WATCH
+        TAP.listeners.add(self._note)
+
+    def stop(self) -> None:
+        """Listen no more."""
+        TAP.listeners.discard(self._note)
+        self._waiting.clear()
+
+    def _note(self, event: EventDict) -> None:
+        self._dropped += len(self._waiting) == MAX_RECORDS
+        self._waiting.append(event)
+
+    def messages(self) -> Iterator[dict[str, object]]:
+        """Yield what waits, in messages that the bus takes."""
+        if monotonic() > self._until:
+            self.stop()
+        records: list[orjson.Fragment] = []
+        size = 0
+        for _ in range(len(self._waiting)):
+            data = _shown(self._waiting.popleft())
+            if size + len(data) > MAX_SIZE // 2:
+                yield self._message(records)
+                records, size = [], 0
+            records.append(orjson.Fragment(data))
+            size += len(data) + 1
+        if records:
+            yield self._message(records)
+
+    def _message(self, records: list[orjson.Fragment]) -> dict[str, object]:
+        dropped, self._dropped = self._dropped, 0
+        return {"worker": os.getpid(), "dropped": dropped, "records": records}
+
+
+FEED: Final = web.AppKey("FEED", Feed)
+
+
+async def follow(app: web.Application) -> None:
+    """Listen while somebody, on any worker, watches."""
+    try:
+        async with app[BUS].subscribe(WATCHING) as messages:
+            async for _ in messages:
+                app[FEED].listen()
+    finally:
+        app[FEED].stop()
+
+
+async def publish(app: web.Application) -> None:
+    """Publish what was logged since the last time, and that somebody watches here."""
+    if app[FEED].has_to_say():
+        await app[BUS].publish(WATCHING, None)
+    for message in app[FEED].messages():
+        await app[BUS].publish(RECORDS, message)
+
+
+@asynccontextmanager
+async def watch(app: web.Application) -> AsyncIterator[Subscription]:
+    """Have all workers publish their records, and receive them."""
+    app[FEED].viewers += 1
+    try:
+        async with app[BUS].subscribe(RECORDS) as messages:
+            await app[BUS].publish(WATCHING, None)
+            yield messages
+    finally:
+        app[FEED].viewers -= 1

@@ -1,0 +1,95 @@
+"""The switch of the log level: one message, and all workers log more, or less, for a while."""
+
+import asyncio
+import logging
+from dataclasses import asdict, dataclass
+from time import time
+from typing import Final
+
+from aiohttp import web
+
+from ...live import BUS
+from ...logs import set_level
+
+logger = logging.getLogger(__name__)
+
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+CHANNEL: Final = "logs:level"
+"""Of orders, and of null, by which a new worker asks for the order in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """To log at a level until a time, both in seconds since 1970."""
+
+    level: str
+    given: float
+    until: float
+    by: str
+
+
+class Switch:
+    """The level of this worker."""
+
+    def __init__(self, usual: str) -> None:
+        """Take LOG_LEVEL, to which it returns."""
+        self._usual = usual
+        self._order: Order | None = None
+        self._return: asyncio.TimerHandle | None = None
+
+    @property
+    def order(self) -> Order | None:
+        """The order in force."""
+        return self._order
+
+    @property
+    def level(self) -> str:
+        """The level at which this worker logs."""
+        return self._order.level if self._order else self._usual
+
+    def obey(self, order: Order) -> None:
+        """Carry out an order, unless a later one was, or its time is over."""
+        left = order.until - time()
+        if (self._order and self._order.given >= order.given) or left <= 0:
+            return
+        self._forget()
+        self._order = order
+        self._return = asyncio.get_running_loop().call_later(left, self.go_back)
+        set_level(order.level)
+        logger.warning("the log level is %s for %.0f s, by %s", order.level, left, order.by)
+
+    def go_back(self) -> None:
+        """Return to the usual level."""
+        if self._order:
+            self._forget()
+            set_level(self._usual)
+            logger.warning("the log level is %s again", self._usual)
+
+    def _forget(self) -> None:
+        if self._return:
+            self._return.cancel()
+        self._order = self._return = None
+
+
+SWITCH: Final = web.AppKey("SWITCH", Switch)
+
+
+async def follow(app: web.Application) -> None:
+    """Carry out the orders that come, and pass the one in force on to new workers."""
+    switch = app[SWITCH]
+    try:
+        async with app[BUS].subscribe(CHANNEL) as messages:
+            await app[BUS].publish(CHANNEL, None)
+            async for message in messages:
+                if message is not None:
+                    switch.obey(Order(**message))
+                elif switch.order:
+                    await app[BUS].publish(CHANNEL, asdict(switch.order))
+    finally:
+        switch.go_back()
+
+
+async def give(app: web.Application, level: str, seconds: float, by: str) -> None:
+    """Have all workers log at a level, for a while."""
+    now = time()
+    await app[BUS].publish(CHANNEL, asdict(Order(level, now, now + seconds, by)))

@@ -1,0 +1,41 @@
+"""What reaches every worker, and from there every open page: the bus, and the WebSocket /live."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from ..settings import SETTINGS, Settings
+from . import sockets
+from .bus import BUS, Bus
+from .local import LocalBus, default_folder
+
+__all__ = ["BUS", "EVERYBODY", "setup"]
+
+EVERYBODY: Final = "everybody"
+"""The channel whose messages all visitors get: objects with a ``type``."""
+
+
+def _bus(settings: Settings) -> Bus:
+    folder = settings.bus_url.removeprefix("local:")
+    return LocalBus(Path(folder) if folder else default_folder())
+
+
+async def _open(app: web.Application) -> AsyncIterator[None]:
+    await app[BUS].open()
+    yield
+    await app[BUS].close()
+
+
+async def live(request: web.Request) -> web.WebSocketResponse:
+    """Send a visitor what is meant for everybody."""
+    async with request.app[BUS].subscribe(EVERYBODY) as messages:
+        return await sockets.stream(request, messages)
+
+
+def setup(app: web.Application) -> None:
+    """Connect the workers with one another, and visitors with them."""
+    app[BUS] = _bus(app[SETTINGS])
+    app.cleanup_ctx.append(_open)
+    app.router.add_get("/live", live, name="live")

@@ -1,0 +1,171 @@
+"""The bus of one host: each worker has a Unix datagram socket in a folder, and that is all.
+
+The folder lists who is there. Datagrams keep their bounds and their order, and are not lost while
+there is room; a sender notices at once when a receiver has died (unix(7)).
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+import secrets
+import socket
+import stat
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from .bus import MAX_SIZE, Bus
+
+logger = logging.getLogger(__name__)
+
+MAX_BEHIND: Final = 8 * 1024**2
+"""Bytes that may wait for one worker that does not read, before they are dropped."""
+COMPLAIN_EVERY: Final = 10.0
+"""Seconds between two lines in the log about what was dropped."""
+_AT_ONCE: Final = 32
+"""Datagrams that are read before others get their turn."""
+_GONE: Final = (ConnectionRefusedError, ConnectionResetError, FileNotFoundError)
+
+
+def default_folder() -> Path:
+    """Return a folder that the processes of this user and this working directory have in common."""
+    place = hashlib.sha256(os.fsencode(Path.cwd())).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"{__package__.split('.')[0]}-{os.geteuid()}-{place}"
+
+
+def private_folder(folder: Path) -> None:
+    """Make the folder if need be. Raises PermissionError when it is not this user's alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{folder} has to be a folder of this user alone, with mode 700")
+
+
+class _Sibling:
+    """Another worker, as seen by this one."""
+
+    def __init__(self, path: Path) -> None:
+        """Connect. Raises OSError, one of _GONE when there is nobody."""
+        self._path = path
+        self._waiting: deque[bytes] = deque()
+        self._behind = 0
+        self._dropped, self._complained = 0, 0.0
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
+
+    def send(self, frame: bytes) -> None:
+        """Send now, or as soon as the sibling reads; drop what it is too far behind to get.
+
+        Raises one of _GONE when it has died.
+        """
+        if not self._waiting:
+            try:
+                self._socket.send(frame)
+                return
+            except BlockingIOError:
+                asyncio.get_running_loop().add_writer(self._socket.fileno(), self._go_on)
+        if self._behind + len(frame) > MAX_BEHIND:
+            self._drop()
+            return
+        self._waiting.append(frame)
+        self._behind += len(frame)
+
+    def _go_on(self) -> None:
+        """Send what waits, for as long as the sibling reads."""
+        try:
+            while self._waiting:
+                self._socket.send(self._waiting[0])
+                self._behind -= len(self._waiting.popleft())
+        except BlockingIOError:
+            return
+        except OSError:  # it has died: the next send() says so
+            self._waiting.clear()
+            self._behind = 0
+        asyncio.get_running_loop().remove_writer(self._socket.fileno())
+
+    def _drop(self) -> None:
+        self._dropped += 1
+        if monotonic() - self._complained > COMPLAIN_EVERY:
+            self._complained = monotonic()
+            logger.warning(
+                "worker %s does not read: %d messages dropped", self._path.stem, self._dropped
+            )
+
+    def close(self) -> None:
+        """Forget it, and what waits for it."""
+        asyncio.get_running_loop().remove_writer(self._socket.fileno())
+        self._socket.close()
+
+
+class LocalBus(Bus):
+    """Reaches the workers that share a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder, which is made when the bus opens."""
+        super().__init__()
+        self._folder = folder
+        self._own = folder / f"{os.getpid()}-{secrets.token_hex(4)}.sock"
+        self._siblings: dict[str, _Sibling] = {}
+
+    async def open(self) -> None:
+        """Join, and sweep away what dead workers left."""
+        private_folder(self._folder)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket.bind(str(self._own))
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._receive)
+        self._meet()
+
+    async def close(self) -> None:
+        """Leave."""
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        self._socket.close()
+        self._own.unlink(missing_ok=True)
+        for sibling in self._siblings.values():
+            sibling.close()
+        self._siblings.clear()
+
+    async def _send(self, channel: str, data: bytes) -> None:
+        self._deliver(channel, data)
+        self._meet()
+        frame = b"%s\n%s" % (channel.encode(), data)
+        for name, sibling in list(self._siblings.items()):
+            with self._unless_gone(name):
+                sibling.send(frame)
+        await asyncio.sleep(0)  # who publishes a lot lets the others read in between
+
+    def _meet(self) -> None:
+        """Connect to those who have come, and forget those who have left."""
+        with os.scandir(self._folder) as entries:
+            names = {entry.name for entry in entries} - {self._own.name}
+        for name in self._siblings.keys() - names:
+            self._siblings.pop(name).close()
+        for name in names - self._siblings.keys():
+            with self._unless_gone(name):
+                self._siblings[name] = _Sibling(self._folder / name)
+
+    @contextmanager
+    def _unless_gone(self, name: str) -> Iterator[None]:
+        """Do something with a sibling; when it has died, sweep away what it left."""
+        try:
+            yield
+        except _GONE:
+            if sibling := self._siblings.pop(name, None):
+                sibling.close()
+            (self._folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            logger.warning("worker %s cannot be reached: %s", name, error)
+
+    def _receive(self) -> None:
+        with suppress(BlockingIOError):
+            for _ in range(_AT_ONCE):
+                channel, _, data = self._socket.recv(2 * MAX_SIZE).partition(b"\n")
+                self._deliver(channel.decode(), data)

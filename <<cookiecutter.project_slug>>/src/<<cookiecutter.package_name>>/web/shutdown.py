@@ -1,0 +1,115 @@
+"""The end of a worker, in which no request is lost (row W19).
+
+A connection that is closed while a proxy writes a request to it costs that request. So open
+connections are answered on until the client has been told, by ``Connection: close``, or has been
+silent for so long that it will not use the connection again.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+
+from ..settings import SETTINGS
+from .connection import Connection
+from .context import get_context
+
+logger = logging.getLogger(__name__)
+
+DRAINING: Final = web.AppKey("DRAINING", asyncio.Event)
+"""Set when the application is going to stop: start nothing that lasts, end what lasts."""
+
+LAST_WORDS: Final = 1.0
+"""Seconds that handlers get to clean up once they are cancelled."""
+
+
+async def _close_connection(request: web.Request, response: web.StreamResponse) -> None:
+    if get_context(request).app[DRAINING].is_set() and response.status != 101:
+        response.force_close()
+        response.headers[hdrs.CONNECTION] = "close"
+
+
+async def _begin(app: web.Application) -> None:
+    app[DRAINING].set()
+
+
+def setup(app: web.Application) -> None:
+    """Tell the application's parts, and its clients, when it is about to stop."""
+    app[DRAINING] = asyncio.Event()
+    app.on_shutdown.append(_begin)
+    app.on_response_prepare.append(_close_connection)
+
+
+class Server(web.Server):
+    """A server whose connections the runner looks after until they are gone."""
+
+    def __call__(self) -> web.RequestHandler:
+        """Return the protocol of a new connection."""
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    def pre_shutdown(self) -> None:
+        """Close no connection yet."""
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Cancel the handlers that are left, and close their connections."""
+        if tasks := [task for each in self._connections if (task := each._task_handler)]:
+            logger.warning("%d connections are cut off", len(tasks))
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=LAST_WORDS)
+        await super().shutdown(0.1)
+
+
+class Runner(web.AppRunner):
+    """A runner that stops accepting, drains what is open, and only then cleans up."""
+
+    def __init__(self, app: web.Application, *, hurry: Sequence[signal.Signals] = ()) -> None:
+        """Take the application, and the signals that end a drain before its time."""
+        super().__init__(app)
+        self._hurry = hurry
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return Server(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            **made._kwargs,
+        )
+
+    async def cleanup(self) -> None:
+        """Stop accepting, drain, clean up."""
+        loop = asyncio.get_running_loop()
+        for site in self.sites:
+            # asyncio would reset what it has accepted, but not yet set up, when the server closes.
+            for listening in getattr(site._server, "sockets", ()):
+                loop.remove_reader(listening.fileno())
+        await asyncio.sleep(0)
+        await super().cleanup()
+
+    async def shutdown(self) -> None:
+        """Wait for the last connection to end, up to GRACEFUL_TIMEOUT or the next signal."""
+        loop = asyncio.get_running_loop()
+        settings = self.app[SETTINGS]
+        over = asyncio.Event()
+        deadline = loop.call_later(settings.graceful_timeout, over.set)
+        for number in self._hurry:
+            loop.add_signal_handler(number, over.set)
+        try:
+            await super().shutdown()
+            while (connections := self._open()) and not over.is_set():
+                for each in connections:
+                    each.close_if_idle(settings.drain_timeout)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), 0.05)
+        finally:
+            deadline.cancel()
+            for number in self._hurry:  # the next one ends the process
+                loop.remove_signal_handler(number)
+
+    def _open(self) -> list[Any]:
+        return self.server.connections if self.server else []

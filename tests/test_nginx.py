@@ -1,62 +1,12 @@
 """Behind nginx: downloads that it sends itself, and a chain of two."""
 
-import getpass
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
 from pathlib import Path
 
 import httpx
-from conftest import (
-    PASSWORD,
-    PRODUCTION,
-    Project,
-    Server,
-    answers_at,
-    client,
-    free_port,
-    lines,
-    sign_in,
-    standalone,
-    started,
-)
-
-NGINX = """
-user {user};
-daemon off;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{}}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  upstream app {{ server unix:{folder}/server.sock; }}
-  {servers}
-}}
-"""
-
-
-@contextmanager
-def proxied(
-    project: Project, folder: Path, port: int, servers: str, **environment: str
-) -> Iterator[Server]:
-    """Serve the project over a Unix socket, with nginx in front of it on a TCP port."""
-    uds, conf = folder / "server.sock", folder / "nginx.conf"
-    conf.write_text(NGINX.format(user=getpass.getuser(), folder=folder, servers=servers))
-    nginx = ["nginx", "-p", str(folder), "-e", "stderr", "-c", str(conf)]
-    app = standalone(project, "--path", str(uds))
-    ready = answers_at("http://localhost/livez", uds)
-    through = answers_at(f"http://127.0.0.1:{port}/livez")
-    variables = PRODUCTION | {"UPLOAD_FOLDER": str(folder / "uploads")} | environment
-    with (
-        started(app, folder / "log", ready, project.path, **variables) as server,
-        started(nginx, folder / "nginx.log", through, folder),
-    ):
-        yield server
+from conftest import PASSWORD, Project, Server, client, free_port, lines, sign_in
+from nginx import proxied
 
 
 def access(server: Server, path: str) -> list[dict[str, object]]:
@@ -174,3 +124,34 @@ def test_a_chain_of_proxies(installed: Project, account: str, tmp_path: Path) ->
         assert http.get(f"{base}/admin/", headers=renamed).status_code == 401
     for path in ("/about", "/admin/login", "/admin/"):
         assert {line["client"] for line in access(server, path)} == {"127.0.0.2"}
+
+
+BEHIND = """
+server {{
+  listen 127.0.0.1:{port};
+  location / {{
+    proxy_pass http://app;
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-For $remote_addr;
+    proxy_set_header X-Forwarded-Proto https;
+    proxy_set_header X-Request-ID $request_id;
+    add_header X-Proxy-ID $request_id always;
+  }}
+}}
+"""
+
+
+def test_behind_nginx_the_client_is_the_client(installed: Project, tmp_path: Path) -> None:
+    port = free_port()
+    servers = BEHIND.format(port=port)
+    trusting = {"TRUSTED_PROXIES": "unix"}
+    with proxied(installed, tmp_path, port, servers, **trusting) as server, client() as http:
+        spoofed = {"X-Forwarded-For": "203.0.113.1", "X-Request-ID": "spoofed"}
+        response = http.get(f"http://127.0.0.1:{port}/about", headers=spoofed)
+        assert response.status_code == 200
+        assert response.headers["X-Request-ID"] == response.headers["X-Proxy-ID"]
+        assert response.headers["Strict-Transport-Security"]
+        server.stop(signal.SIGTERM)
+    (line,) = access(server, "/about")
+    assert line["client"] == "127.0.0.1"
+    assert line["request_id"] == response.headers["X-Proxy-ID"]

@@ -1,6 +1,7 @@
 """gunicorn's configuration: ``gunicorn --config deploy/gunicorn.conf.py``, from the project's folder."""
 
 import os
+import signal
 
 from aiohttp.worker import GunicornWebWorker
 
@@ -31,3 +32,5 @@ def post_worker_init(worker: GunicornWebWorker) -> None:
         worker.loop.call_later(1, beat)
 
     worker.loop.call_soon(beat)
+    # uvloop looks at a signal that came while the worker booted when another one comes: this one.
+    worker.loop.call_soon(signal.raise_signal, signal.SIGWINCH)

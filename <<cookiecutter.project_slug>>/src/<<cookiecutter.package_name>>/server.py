@@ -82,7 +82,6 @@ async def serve(
                 ) from None
             logger.info("listening on %s", site.name)
         await stopped.wait()
-        logger.info("stopping")
 
 
 def _stop_on_signal() -> asyncio.Event:

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import re
 import secrets
 import socket
 import stat
@@ -29,6 +30,7 @@ COMPLAIN_EVERY: Final = 10.0
 """Seconds between two lines in the log about what was dropped."""
 _AT_ONCE: Final = 32
 """Datagrams that are read before others get their turn."""
+_NAME: Final = re.compile(r"\d+-[\da-f]{8}\.sock", re.ASCII)
 _GONE: Final = (ConnectionRefusedError, ConnectionResetError, FileNotFoundError)
 
 
@@ -87,9 +89,11 @@ class _Sibling:
                 self._behind -= len(self._waiting.popleft())
         except BlockingIOError:
             return
-        except OSError:  # it has died: the next send() says so
+        except OSError as error:
             self._waiting.clear()
             self._behind = 0
+            if isinstance(error, _GONE):  # without its socket, _meet() forgets it
+                self._path.unlink(missing_ok=True)
         asyncio.get_running_loop().remove_writer(self._socket.fileno())
 
     def _drop(self) -> None:
@@ -145,7 +149,8 @@ class LocalBus(Bus):
     def _meet(self) -> None:
         """Connect to those who have come, and forget those who have left."""
         with os.scandir(self._folder) as entries:
-            names = {entry.name for entry in entries} - {self._own.name}
+            names = {entry.name for entry in entries if _NAME.fullmatch(entry.name)}
+        names.discard(self._own.name)
         for name in self._siblings.keys() - names:
             self._siblings.pop(name).close()
         for name in names - self._siblings.keys():

@@ -97,6 +97,10 @@ async def stream(
         await _stop(tasks)
         code = next((task.result() for task in tasks if task in done), WSCloseCode.POLICY_VIOLATION)
         await ws.close(code=code, drain=False)
+    except asyncio.CancelledError:
+        if transport is None or not transport.is_closing():
+            raise
+        # else the client has left, which is an end like any other
     finally:
         await _stop(tasks)
         if transport is not None:  # else what a client does not read would keep it open
@@ -105,6 +109,7 @@ async def stream(
 
 
 async def _stop(tasks: list[asyncio.Task[WSCloseCode]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
+    if running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)

@@ -99,6 +99,7 @@ class Runner(web.AppRunner):
         deadline = loop.call_later(settings.graceful_timeout, over.set)
         for number in self._hurry:
             loop.add_signal_handler(number, over.set)
+        logger.info("draining %d connections", len(self._open()))
         try:
             await super().shutdown()
             while (connections := self._open()) and not over.is_set():

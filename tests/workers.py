@@ -1,0 +1,125 @@
+"""The project under gunicorn with several workers, and with handlers that the tests need."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from conftest import (
+    PRODUCTION,
+    Project,
+    Server,
+    answers_at,
+    free_port,
+    gunicorn,
+    started,
+    wait_for,
+)
+
+EXTRA = """
+import asyncio
+from time import monotonic
+from aiohttp import web
+from {package} import server
+from {package}.live import BUS, EVERYBODY
+
+async def slow(request):
+    await asyncio.sleep(float(request.query["seconds"]))
+    return web.Response(text="slept")
+
+async def echo(request):
+    return web.Response(body=await request.read())
+
+async def publish(request):
+    message = {{"type": "test", "number": int(request.query["number"]), "sent": monotonic()}}
+    await request.app[BUS].publish(EVERYBODY, message)
+    return web.Response()
+
+plain = server.create_app
+
+def create_app(settings):
+    app = plain(settings)
+    app.router.add_get("/slow", slow)
+    app.router.add_post("/echo", echo)
+    app.router.add_post("/publish", publish)
+    return app
+
+server.create_app = create_app
+make_runner = server.make_runner
+"""
+"""The project, and handlers that the tests need."""
+
+
+@dataclass
+class Workers:
+    """A gunicorn and its workers."""
+
+    server: Server
+    port: int
+    bus: Path
+
+    @property
+    def master(self) -> int:
+        """The process that keeps the others."""
+        return self.server.process.pid
+
+    def pids(self) -> set[int]:
+        """Return the workers."""
+        return set(self.server.group()) - {self.master}
+
+    def booted(self) -> set[int]:
+        """Return the workers that have joined the bus, as one does when it starts."""
+        return self.pids() & {int(path.name.partition("-")[0]) for path in self.bus.iterdir()}
+
+    def wait_for_others(self, than: set[int]) -> None:
+        """Return once as many workers have booted, and these have ended."""
+        wait_for(
+            lambda: len(self.booted()) == len(self.pids()) == len(than) and self.pids() != than,
+            "new workers",
+        )
+
+    def hang_up(self) -> None:
+        """Have the master replace all workers, and wait until it has."""
+        before = self.pids()
+        os.kill(self.master, signal.SIGHUP)
+        wait_for(lambda: not before & self.pids(), "the old workers to end")
+        self.wait_for_others(before)
+
+    def replace_one(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Stop one worker, and wait until the master has started another."""
+        before = self.pids()
+        os.kill(min(before), number)
+        wait_for(lambda: min(before) not in self.pids(), "the worker to end")
+        self.wait_for_others(before)
+
+
+def write_extra(project: Project, folder: Path) -> None:
+    """Put EXTRA into the folder, as a module."""
+    (folder / "extra.py").write_text(EXTRA.format(package=project.package))
+
+
+@contextmanager
+def workers(
+    project: Project, folder: Path, *arguments: str, count: int = 2, **environment: str
+) -> Iterator[Workers]:
+    """Serve the project and EXTRA under gunicorn, on a TCP port and on a Unix socket."""
+    write_extra(project, folder)
+    port = free_port()
+    listen = ["--bind", f"127.0.0.1:{port}", "--bind", f"unix:{folder}/server.sock"]
+    options = ["--workers", str(count), *arguments, "extra:make_runner"]
+    ready = answers_at(f"http://127.0.0.1:{port}/livez")
+    with TemporaryDirectory() as bus:  # whose path is short enough for the address of a socket
+        variables = PRODUCTION | {"PYTHONPATH": str(folder), "BUS_URL": f"local:{bus}"}
+        with started(
+            gunicorn(project, *listen, *options),
+            folder / "log",
+            ready,
+            project.path,
+            **variables | environment,
+        ) as server:
+            found = Workers(server, port, Path(bus))
+            wait_for(lambda: len(found.booted()) == count, "the workers")
+            yield found

@@ -10,7 +10,7 @@ import pytest
 from conftest import PASSWORD, SCREENSHOTS, Project, Site, Tab, serving, wait_for
 from playwright.sync_api import Browser, Locator, Page
 
-PAGES = {"sign-in": "/admin/login", "overview": "/admin/", "files": "/admin/files/"}
+PAGES = {"sign-in": "/admin/login", "overview": "/admin/", "files": "/admin/files/", "logs": "/admin/logs/"}
 REFUSED = "Failed to load resource: the server responded with a status of 401 (Unauthorized)"
 
 
@@ -124,7 +124,7 @@ def test_pages_of_the_admin_fit(tab: Tab, site: Site, scheme: str, width: int) -
     assert page.get_by_role("alert").is_visible()
     assert fits()
     sign_in(page)
-    for name in ("overview", "files"):
+    for name in ("overview", "logs", "files"):
         page.goto(site.base + PAGES[name])
         assert page.locator("h1").inner_text().lower() == name
         assert fits()

@@ -1,6 +1,5 @@
 """The baked application under every server, as a process of its own, asked over real sockets."""
 
-import getpass
 import signal
 from pathlib import Path
 

@@ -1,4 +1,9 @@
+import asyncio
 import logging
+import os
+from asyncio.subprocess import Process
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -52,3 +57,45 @@ def test_it_is_for_development_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENVIRONMENT", "production")
     with pytest.raises(SystemExit, match="for production"):
         dev.app_factory()
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_what_ruff_finds_is_logged_while_the_application_lives(
+    aiohttp_client: AiohttpClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    ended: bool,
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "first.py").write_text("first_mistake\n")
+    monkeypatch.setattr(dev, "__file__", str(source / "dev.py"))
+    processes: list[Process] = []
+    create = asyncio.create_subprocess_exec
+
+    async def noted(*command: Any, **options: Any) -> Process:
+        processes.append(await create(*command, **options))
+        return processes[-1]
+
+    async def said(mistake: str) -> None:
+        async with asyncio.timeout(20):
+            while mistake not in caplog.text:  # noqa: ASYNC110 - a log has no event
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+    client = await aiohttp_client(dev.app_factory())
+    (process,) = processes
+    await said("first.py:1:1: F821 Undefined name `first_mistake`")
+    (source / "second.py").write_text("second_mistake\n")
+    await said("second.py:1:1: F821 Undefined name `second_mistake`")
+    if ended:
+        process.kill()
+        await process.wait()
+    assert (process.returncode is not None) is ended
+    async with asyncio.timeout(20):
+        await client.close()
+    assert process.returncode is not None
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
+    assert "watch" not in caplog.text  # what ruff says about itself

@@ -140,6 +140,38 @@ async def test_the_level_silences_the_access_log_and_can_be_switched(
     assert [line["path"] for line in lines] == ["/seen"]
 
 
+@pytest.mark.parametrize("json", [True, False])
+@pytest.mark.usefixtures("output")
+async def test_who_listens_gets_a_copy_of_every_record(
+    aiohttp_client: AiohttpClient, capsys: pytest.CaptureFixture[str], json: bool
+) -> None:
+    heard: list[dict[str, Any]] = []
+
+    def listen(event: dict[str, Any]) -> None:
+        heard.append(event.copy())
+        event.clear()
+
+    logs.configure(level="INFO", json=json)
+    client = await aiohttp_client(create_app())
+    logs.TAP.listeners.add(listen)
+    try:
+        library.debug("below the level")
+        library.warning("hello %s", "you", extra={"order": 7})
+        async with client.get("/livez") as response:
+            request_id = response.headers["X-Request-ID"]
+        await client.close()
+    finally:
+        logs.TAP.listeners.remove(listen)
+    library.warning("unheard")
+    hello, request = (each for each in heard if each["logger"] in {"some.library", "access"})
+    assert (hello["event"], hello["level"], hello["order"]) == ("hello you", "warning", 7)
+    assert (request["path"], request["request_id"]) == ("/livez", request_id)
+    assert hello["timestamp"]
+    assert request["timestamp"]
+    written = capsys.readouterr().out
+    assert all(text in written for text in ("hello you", "/livez", "unheard"))
+
+
 def test_errors_warnings_and_extras(output: io.BytesIO) -> None:
     try:
         raise ValueError("for the log")

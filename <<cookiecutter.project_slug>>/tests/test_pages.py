@@ -94,6 +94,10 @@ async def test_livez_asks_nothing(client: Client) -> None:
     busy = [loop.run_in_executor(None, time.sleep, 0.5) for _ in range(64)]
     async with asyncio.timeout(0.4), client.get("/livez") as response:
         assert response.status == 200
+        answer = await response.json()
+    assert set(answer) == {"status", "lag_ms"}
+    assert answer["status"] == "alive"
+    assert answer["lag_ms"] >= 0
     for future in busy:
         future.cancel()
 
@@ -130,3 +134,13 @@ async def test_a_worker_whose_threads_are_all_busy_is_not_ready(
         assert (await response.json())["down"] == ["threads"]
     for future in busy:
         future.cancel()
+
+
+async def test_a_worker_that_is_about_to_stop_lives_but_is_not_ready(client: Client) -> None:
+    assert client.app
+    await client.app.shutdown()
+    async with client.get("/readyz") as response:
+        assert response.status == 503
+        assert await response.json() == {"status": "draining", "down": []}
+    async with client.get("/livez") as response:
+        assert response.status == 200

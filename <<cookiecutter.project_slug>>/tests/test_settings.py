@@ -70,6 +70,10 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
         ("READ_TIMEOUT", "0", "greater than 0"),
         ("MAX_BODY_SIZE", "much", "could not parse"),
         ("MAX_WEBSOCKETS", "0", "greater than 0"),
+        ("BUS_URL", "redis://localhost", "name local: or a folder"),
+        ("BUS_URL", "local:run/bus", "name local: or a folder"),
+        ("BUS_URL", "local:/" + "x" * 80, "longer than 80 bytes"),
+        ("BUS_URL", "local:/dev/null/x", "/dev/null is no folder that can be written to"),
         ("ADMIN_USERS", "ada", "the hash of ada is none"),
         ("SESSION_LIFETIME", "-1", "greater than 0"),
         ("UPLOAD_FOLDER", "/dev/null/x", "/dev/null is no folder that can be written to"),
@@ -124,7 +128,8 @@ def test_the_example_is_complete_and_right(monkeypatch: pytest.MonkeyPatch, tmp_
     example = (ROOT / ".env.example").read_text()
     named = re.findall(r"^([A-Z_]+)=(.*)$", example, re.MULTILINE)
     assert [name for name, _ in named] == [name.upper() for name in Settings.model_fields]
-    monkeypatch.delenv("SECRET_KEYS")
+    for name in ("SECRET_KEYS", "BUS_URL"):  # which the tests have set
+        monkeypatch.delenv(name)
     (tmp_path / ".env").write_text(example)
     settings = load_settings()
     assert settings.development

@@ -139,20 +139,22 @@ async def test_who_does_not_read_is_dropped_and_holds_nobody_up(
 async def test_who_reads_again_learns_why_it_was_dropped(
     client: Client, monkeypatch: pytest.MonkeyPatch, too_slow: str
 ) -> None:
-    monkeypatch.setattr(bus, "MAX_WAITING", 20)
-    async with connect(client) as ws:  # aiohttp reads little ahead
+    if too_slow == "for too many":
+        monkeypatch.setattr(bus, "MAX_WAITING", 20)
+    async with connect(client) as ws:  # which reads a bit ahead, and no more
         if too_slow == "for one message":  # the time for the farewell was taken at the handshake
             monkeypatch.setattr(sockets, "PATIENCE", 0.1)
         (subscription,) = bus_of(client)._subscriptions[EVERYBODY]
         sent = 0
         async with asyncio.timeout(20):
-            while not subscription._missed:
+            while not subscription._missed and subscription._waiting.qsize() < 50:
                 await bus_of(client).publish(EVERYBODY, {"n": sent, "text": "x" * 60_000})
                 sent += 1
             await asyncio.sleep(0.3)
             got = [message.json()["n"] async for message in ws]
         assert got == list(range(len(got)))
         assert 0 < len(got) < sent
+        assert subscription._missed == (too_slow == "for too many")
         assert ws.close_code == 1013
 
 
@@ -170,16 +172,16 @@ async def test_a_server_that_stops_says_goodbye_and_opens_no_more(client: Client
 async def test_who_does_not_answer_the_heartbeat_is_gone(
     client: Client, monkeypatch: pytest.MonkeyPatch, answers: bool
 ) -> None:
-    monkeypatch.setattr(sockets, "HEARTBEAT", 0.2)
+    monkeypatch.setattr(sockets, "HEARTBEAT", 0.6)
     async with connect(client, autoping=answers) as ws:
         if answers:
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(1):
+                async with asyncio.timeout(1.4):
                     await ws.receive()
         else:
             assert (await ws.receive(timeout=20)).type is WSMsgType.PING
-            assert (await ws.receive(timeout=20)).type in {WSMsgType.CLOSE, WSMsgType.CLOSED}
-        assert visitors(client) == answers
+            assert (await ws.receive(timeout=20)).type is WSMsgType.CLOSED
+        await until(lambda: visitors(client) == answers)
 
 
 async def test_a_socket_lasts_as_long_as_its_messages_and_its_time(

@@ -36,13 +36,18 @@ MAX_TEXT: Final = 8 * 1024
 """Characters of a value, such as a traceback, that are shown."""
 
 
+def _short(text: str) -> str:
+    """Return a text that is not too long, and without the lone surrogates that JSON readers refuse."""
+    text = text.encode(errors="replace").decode()
+    return f"{text[:MAX_TEXT]} …" if len(text) > MAX_TEXT else text
+
+
 def _shown(event: EventDict) -> bytes:
     """Return the record as JSON, short enough for the bus."""
     if "exc_info" in event:  # in development the console shows it in its own way
         event = structlog.processors.format_exc_info(None, "", event)
     short = {
-        key: f"{value[:MAX_TEXT]} …" if isinstance(value, str) and len(value) > MAX_TEXT else value
-        for key, value in event.items()
+        key: _short(value) if isinstance(value, str) else value for key, value in event.items()
     }
     data = to_json(short)
     if len(data) < MAX_SIZE // 2:

@@ -55,8 +55,9 @@ class Switch:
         self._forget()
         self._order = order
         self._return = asyncio.get_running_loop().call_later(left, self.go_back)
-        set_level(order.level)
+        # Before it is: a higher level would silence this.
         logger.warning("the log level is %s for %.0f s, by %s", order.level, left, order.by)
+        set_level(order.level)
 
     def go_back(self) -> None:
         """Return to the usual level."""

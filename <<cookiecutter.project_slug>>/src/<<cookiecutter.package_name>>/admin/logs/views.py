@@ -87,7 +87,7 @@ async def switch(request: web.Request) -> web.Response:
     minutes = form.get("minutes", "")
     if form.get("level") not in level.LEVELS or not minutes.isdecimal():
         raise web.HTTPBadRequest(text="Name a level, and for how many minutes.")
-    if not 1 <= int(minutes) <= MAX_MINUTES:
+    if len(minutes) > 4 or not 1 <= int(minutes) <= MAX_MINUTES:
         raise web.HTTPBadRequest(text=f"A level lasts from 1 to {MAX_MINUTES} minutes.")
     app = get_context(request).app
     await level.give(app, form["level"], 60 * int(minutes), request[USER])

@@ -23,8 +23,7 @@ function show({ worker, dropped, records: news }) {
   for (const record of news) {
     const details = Object.entries(record).filter(([key]) => !DETAILS.has(key));
     const text = details.map(([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`);
-    const time = new Date(record.timestamp).toLocaleTimeString();
-    row(time, worker, record.level, [record.event, ...text].join(" "));
+    row(record.timestamp.slice(11, 23), worker, record.level, [record.event, ...text].join(" "));
   }
   while (records.rows.length > MOST) {
     records.lastElementChild.remove();
@@ -45,7 +44,7 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   begin();
 });
-form.addEventListener("change", begin);
+form.elements.level.addEventListener("change", begin);
 begin();
 for (const time of document.querySelectorAll("time[data-seconds]")) {
   time.textContent = new Date(1000 * time.dataset.seconds).toLocaleTimeString();

@@ -4,6 +4,7 @@ Every server gets the same load in turn, round after round; what is printed are 
 ratios within a round, and the lowest and highest of them. A slow figure is no failure.
 """
 
+import json
 import os
 import re
 import secrets
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
 BENCH = Path(__file__).resolve().parent
 ROUNDS = 14
@@ -37,6 +38,7 @@ class Variant:
     arguments: list[str]
     """What gunicorn is called with, besides the address and the number of workers."""
     environment: dict[str, str] = field(default_factory=dict)
+    workers: int = 1
     path: str = "/"
     url: str = ""
     worker: int = 0
@@ -134,7 +136,7 @@ def serving(
     command = [project / ".venv/bin/gunicorn", *variant.arguments, "--bind", address]
     with log.open("wb") as output:
         master = subprocess.Popen(
-            [*command, "--workers", "1"],
+            [*command, "--workers", str(variant.workers)],
             cwd=project,
             env=environment | variant.environment,
             stdout=output,
@@ -143,7 +145,7 @@ def serving(
         )
     try:
         wait_for(variant, master, log)
-        (variant.worker,) = children(master.pid)
+        variant.worker, *_ = children(master.pid)
         yield
     finally:
         master.terminate()
@@ -249,6 +251,37 @@ def print_layers(whole: Variant, layers: dict[str, Variant]) -> None:
         whole = less or whole
 
 
+def print_latency(project: Path, folder: Path, environment: dict[str, str]) -> None:
+    """Print how long a message takes from one worker to the WebSockets of two."""
+    python = project / ".venv/bin/python"
+    config = ["--config", "deploy/gunicorn.conf.py", "publisher:make_runner"]
+    many = {"MAX_WEBSOCKETS": "1000", "BUS_URL": f"local:{folder}/bus"}
+    smallest = ["--worker-class", "aiohttp.GunicornUVLoopWebWorker", "--no-control-socket"]
+    servers = {
+        "smallest, one worker": Variant("smallest", [*smallest, "broadcast:app"]),
+        "baked, one worker": Variant("baked", config, many | {"BUS_URL": f"local:{folder}/one"}),
+        "baked, two workers": Variant("baked", config, many, workers=2),
+    }
+    with ExitStack() as running:
+        arguments = []
+        for number, (title, variant) in enumerate(servers.items()):
+            log = folder / f"live-{number}.log"
+            running.enter_context(serving(variant, project, log, environment))
+            arguments += [title, variant.url.removesuffix(variant.path)]
+        found = json.loads(run([python, BENCH / "listeners.py", *arguments], env=environment))
+    print(
+        f"\n{'A message to 500 WebSockets':28}{'median ms':>10}{'ratio':>7}{'99 % ms':>10}{'ratio':>7}"
+    )
+    first: list[float] = []
+    for title, latencies in found.items():
+        figures = [median(latencies), quantiles(latencies, n=100)[98]]
+        first = first or figures
+        columns = (
+            f"{figure:10.1f}{figure / of:7.2f}" for figure, of in zip(figures, first, strict=True)
+        )
+        print(f"  {title:26}{''.join(columns)}")
+
+
 def main() -> None:
     """Bake, serve, measure and print. Raises SystemExit when something does not work."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped
@@ -278,9 +311,11 @@ def main() -> None:
             if abs(size - wanted) > wanted / 100:
                 sys.exit(f"{variant.title.strip()}: {size} bytes, not {wanted}")
         measure()
-    print_figures(wanted)
-    print_layers(BAKED, BAKED_LAYERS)
-    print_layers(REFERENCE, SMALLEST_LAYERS)
+        servers.close()
+        print_figures(wanted)
+        print_layers(BAKED, BAKED_LAYERS)
+        print_layers(REFERENCE, SMALLEST_LAYERS)
+        print_latency(project, folder, environment)
 
 
 if __name__ == "__main__":

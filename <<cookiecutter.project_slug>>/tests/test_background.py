@@ -106,11 +106,11 @@ async def test_what_is_done_every_so_often_goes_on_after_a_crash(
     assert f"{turn.__qualname__} crashed" in caplog.text
 
 
-@pytest.mark.parametrize(("timeout", "end"), [("20", "finished"), ("0.1", "cancelled")])
+@pytest.mark.parametrize(("grace", "end"), [("20", "finished"), ("0.1", "cancelled")])
 async def test_a_turn_that_has_begun_is_finished_if_there_is_time(
-    monkeypatch: pytest.MonkeyPatch, timeout: str, end: str
+    monkeypatch: pytest.MonkeyPatch, grace: str, end: str
 ) -> None:
-    monkeypatch.setenv("GRACEFUL_TIMEOUT", timeout)
+    monkeypatch.setenv("GRACEFUL_TIMEOUT", grace)
     begun, ends = asyncio.Event(), []
 
     async def turn(_app: web.Application) -> None:

@@ -15,6 +15,7 @@ import pytest
 import structlog
 from aiohttp import web
 from pytest_aiohttp import AiohttpClient
+from structlog.typing import EventDict
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name import logs
@@ -147,8 +148,8 @@ async def test_who_listens_gets_a_copy_of_every_record(
 ) -> None:
     heard: list[dict[str, Any]] = []
 
-    def listen(event: dict[str, Any]) -> None:
-        heard.append(event.copy())
+    def listen(event: EventDict) -> None:
+        heard.append({**event})
         event.clear()
 
     logs.configure(level="INFO", json=json)

@@ -209,10 +209,12 @@ async def test_a_socket_lasts_as_long_as_its_messages_and_its_time(
 
 
 async def test_who_vanishes_leaves_nothing_behind(client: Client) -> None:
-    before = len(asyncio.all_tasks())
+    def tasks() -> int:
+        return sum(sockets.__file__ in repr(task) for task in asyncio.all_tasks())
+
     ws = await connect(client)
-    assert len(asyncio.all_tasks()) > before
+    await until(lambda: tasks() == 3)
     ws._response.connection.transport.abort()
-    await until(lambda: visitors(client) == 0)
-    await until(lambda: len(asyncio.all_tasks()) == before)
+    await until(lambda: visitors(client) == tasks() == 0)
+    await until(lambda: not client.server.handler.connections)
     await ws.close()

@@ -1,0 +1,38 @@
+"""The smallest aiohttp application that sends to all its WebSockets: what /live is held to."""
+
+from time import monotonic
+
+from aiohttp import web
+
+SOCKETS = web.AppKey("SOCKETS", set[web.WebSocketResponse])
+
+
+async def live(request: web.Request) -> web.WebSocketResponse:
+    """Keep a WebSocket until its client leaves."""
+    ws = web.WebSocketResponse(protocols=("live.v1",), compress=False)
+    await ws.prepare(request)
+    request.app[SOCKETS].add(ws)
+    try:
+        async for _ in ws:
+            pass
+    finally:
+        request.app[SOCKETS].discard(ws)
+    return ws
+
+
+async def publish(request: web.Request) -> web.Response:
+    """Tell everybody when this was sent."""
+    message = {"type": "bench", "sent": monotonic()}
+    for ws in list(request.app[SOCKETS]):
+        await ws.send_json(message)
+    return web.Response()
+
+
+async def index(_request: web.Request) -> web.Response:
+    """Answer that it runs."""
+    return web.Response()
+
+
+app = web.Application()
+app[SOCKETS] = set()
+app.add_routes([web.get("/", index), web.get("/live", live), web.post("/publish", publish)])

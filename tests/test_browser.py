@@ -92,7 +92,8 @@ def test_the_policy_stops_scripts_that_are_not_ours(tab: Tab, site: str) -> None
     tab.page.goto(f"{site}/")
     assert tab.page.evaluate("window.evil") is None
     assert tab.page.locator("#theme").inner_text() == "Theme: system"  # ours runs
-    (violation,) = tab.wrong
+    # Of a page that came from no address, Chromium lets no WebSocket connect to this host.
+    (violation,) = [wrong for wrong in tab.wrong if "LOCAL_NETWORK_ACCESS" not in wrong]
     assert "Content Security Policy" in violation
 
 
@@ -165,7 +166,8 @@ def test_live_reload(developing: tuple[Project, Server, str], tab: Tab) -> None:
 
     tab.page.goto(f"{url}/_debugtoolbar")
     assert "Debug" in tab.page.title()
-    assert tab.wrong == []
+    while_reloading = "/live' failed: Error in connection establishment: net::ERR_CONNECTION_REFUSED"
+    assert [wrong for wrong in tab.wrong if while_reloading not in wrong] == []
 
     tab.page.close()
     server.stop(signal.SIGINT)  # leaves no process behind

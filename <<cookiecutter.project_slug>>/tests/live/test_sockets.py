@@ -208,13 +208,25 @@ async def test_a_socket_lasts_as_long_as_its_messages_and_its_time(
     assert codes == [1000, 1008]
 
 
-async def test_who_vanishes_leaves_nothing_behind(client: Client) -> None:
+@pytest.mark.parametrize("cause", ["the client", "the server", "the network, while we write"])
+async def test_whatever_breaks_a_connection_nothing_is_left_behind(
+    client: Client, cause: str
+) -> None:
     def tasks() -> int:
         return sum(sockets.__file__ in repr(task) for task in asyncio.all_tasks())
 
     ws = await connect(client)
     await until(lambda: tasks() == 3)
-    ws._response.connection.transport.abort()
+    (connection,) = client.server.handler.connections
+    assert connection.transport
+    assert connection._task_handler
+    if cause == "the client":
+        ws._response.connection.transport.abort()
+    elif cause == "the server":
+        connection._task_handler.cancel()
+    else:
+        connection.transport.abort()
+        await bus_of(client).publish(EVERYBODY, "hello")
     await until(lambda: visitors(client) == tasks() == 0)
     await until(lambda: not client.server.handler.connections)
     await ws.close()

@@ -217,11 +217,11 @@ async def test_records_that_are_too_many_are_counted(
 async def test_nothing_is_published_unless_somebody_watches(
     admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "WATCH", 0.5)
+    monkeypatch.setattr(feed, "WATCH", 0.4)
     async with app_of(admin)[BUS].subscribe(feed.RECORDS) as published:
         async with tail(admin) as ws:
             await listening()
-            await asyncio.sleep(1)  # for longer than a worker goes on by itself
+            await asyncio.sleep(0.7)  # for longer than a worker goes on by itself
             library.info("seen")
             await read(ws, said("seen"))
         await until(lambda: not logs.TAP.listeners)
@@ -232,13 +232,15 @@ async def test_nothing_is_published_unless_somebody_watches(
         assert published._waiting.empty()
 
 
-@pytest.mark.parametrize("setting", ["SESSION_LIFETIME", "SESSION_IDLE_TIMEOUT"])
 async def test_the_tail_ends_with_the_session(
-    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch, setting: str
+    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(setting, "2")
-    client = await signed_in(aiohttp_client)
-    async with tail(client, text="none has it") as ws:
+    tails = []
+    for setting in ("SESSION_LIFETIME", "SESSION_IDLE_TIMEOUT"):
+        with monkeypatch.context() as context:
+            context.setenv(setting, "2")
+            tails.append(await tail(await signed_in(aiohttp_client), text="none has it"))
+    for ws in tails:
         assert (await ws.receive(timeout=20)).type is WSMsgType.CLOSE
         assert ws.close_code == 1008
 

@@ -13,8 +13,7 @@ import pytest
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
-from package_name.live import BUS, local
-from package_name.live.bus import MAX_SIZE, MAX_WAITING, SlowSubscriberError, Subscription
+from package_name.live import BUS, bus, local
 from package_name.live.local import LocalBus, default_folder
 
 # % endfilter
@@ -61,7 +60,7 @@ async def join(folder: Path) -> AsyncIterator[Join]:
 
 
 @asynccontextmanager
-async def echoing(folder: Path, back: Subscription) -> AsyncIterator[Process]:
+async def echoing(folder: Path, back: bus.Subscription) -> AsyncIterator[Process]:
     """Run a process that publishes to "back" what it gets from "there"."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", ECHO, folder)
     try:
@@ -73,7 +72,7 @@ async def echoing(folder: Path, back: Subscription) -> AsyncIterator[Process]:
         await process.wait()
 
 
-async def take(messages: Subscription, count: int) -> list[Any]:
+async def take(messages: bus.Subscription, count: int) -> list[Any]:
     async with asyncio.timeout(20):
         return [await anext(messages) for _ in range(count)]
 
@@ -116,7 +115,7 @@ async def test_who_joins_gets_the_next_message_and_who_leaves_is_forgotten(
 
 async def test_messages_up_to_64_kib(join: Join) -> None:
     here, there = await join(), await join()
-    largest = "x" * (MAX_SIZE - 2)  # and two quotes
+    largest = "x" * (bus.MAX_SIZE - 2)  # and two quotes
     async with there.subscribe("channel") as messages:
         await here.publish("channel", largest)
         assert await take(messages, 1) == [largest]
@@ -133,12 +132,12 @@ async def test_names_of_channels(join: Join, channel: str) -> None:
 
 
 async def test_who_does_not_read_is_told_so(join: Join) -> None:
-    bus = await join()
-    async with bus.subscribe("channel") as slow, bus.subscribe("channel") as quick:
-        for number in range(MAX_WAITING + 1):
-            await bus.publish("channel", number)
+    here = await join()
+    async with here.subscribe("channel") as slow, here.subscribe("channel") as quick:
+        for number in range(bus.MAX_WAITING + 1):
+            await here.publish("channel", number)
             assert await take(quick, 1) == [number]
-        with pytest.raises(SlowSubscriberError):
+        with pytest.raises(bus.SlowSubscriberError):
             await anext(slow)
 
 

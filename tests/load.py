@@ -48,7 +48,7 @@ class Load:
         while not self.stopped.is_set():
             try:
                 await self._ask(port, method, path, kept)
-            except (OSError, EOFError, AssertionError) as error:
+            except Exception as error:
                 self.failures.append(f"{method} {'kept' if kept else 'fresh'} :{port} {error!r}")
                 await asyncio.sleep(0.1)
 

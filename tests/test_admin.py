@@ -10,7 +10,12 @@ import pytest
 from conftest import PASSWORD, SCREENSHOTS, Project, Site, Tab, serving, wait_for
 from playwright.sync_api import Browser, Locator, Page
 
-PAGES = {"sign-in": "/admin/login", "overview": "/admin/", "files": "/admin/files/", "logs": "/admin/logs/"}
+PAGES = {
+    "sign-in": "/admin/login",
+    "overview": "/admin/",
+    "files": "/admin/files/",
+    "logs": "/admin/logs/",
+}
 REFUSED = "Failed to load resource: the server responded with a status of 401 (Unauthorized)"
 
 

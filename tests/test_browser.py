@@ -166,7 +166,9 @@ def test_live_reload(developing: tuple[Project, Server, str], tab: Tab) -> None:
 
     tab.page.goto(f"{url}/_debugtoolbar")
     assert "Debug" in tab.page.title()
-    while_reloading = "/live' failed: Error in connection establishment: net::ERR_CONNECTION_REFUSED"
+    while_reloading = (
+        "/live' failed: Error in connection establishment: net::ERR_CONNECTION_REFUSED"
+    )
     assert [wrong for wrong in tab.wrong if while_reloading not in wrong] == []
 
     tab.page.close()

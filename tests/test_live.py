@@ -22,7 +22,7 @@ from conftest import (
     started,
 )
 from playwright.sync_api import Browser, Page
-from workers import Workers, workers
+from workers import Workers, run, workers
 
 CLIENTS, MESSAGES = 500, 200
 
@@ -70,6 +70,12 @@ class Audience:
                 assert response.status == 200
 
 
+def cpu_time(pid: int) -> float:
+    """Return the seconds of processor time that a process has had."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def open_files(pid: int) -> int:
     """Return how many files and sockets a process has open."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
@@ -84,7 +90,7 @@ async def got(listeners: Iterable[Listener], numbers: list[int]) -> None:
 
 
 def test_everybody_gets_everything_once_and_in_order(installed: Project, tmp_path: Path) -> None:
-    async def run(site: Workers) -> None:
+    async def ask(site: Workers) -> None:
         audience = Audience(site)
         async with audience.session:
             listeners = await audience.listeners(CLIENTS)
@@ -94,11 +100,11 @@ def test_everybody_gets_everything_once_and_in_order(installed: Project, tmp_pat
             await got(listeners, numbers)
 
     with workers(installed, tmp_path, MAX_WEBSOCKETS=str(CLIENTS)) as site:
-        asyncio.run(run(site))
+        run(ask(site))
 
 
 def test_a_killed_worker_is_not_missed(installed: Project, tmp_path: Path) -> None:
-    async def run(site: Workers) -> None:
+    async def ask(site: Workers) -> None:
         audience = Audience(site)
         before = site.pids()
         async with audience.session:
@@ -106,12 +112,14 @@ def test_a_killed_worker_is_not_missed(installed: Project, tmp_path: Path) -> No
             await audience.publish(1)
             await got(listeners, [1])
             os.kill(min(before), signal.SIGKILL)
-            await asyncio.sleep(0.2)
+            await asyncio.wait([each.task for each in listeners], timeout=1)
             survivors = [each for each in listeners if not each.task.done()]
             assert 0 < len(survivors) < 60
             await audience.publish(2)  # by one of the other two
             await got(survivors, [1, 2])
             await asyncio.to_thread(site.wait_for_others, before)
+            (newcomer,) = site.pids() - before
+            assert cpu_time(newcomer) < 2  # which is not longer on a busy machine
             assert len(list(site.bus.iterdir())) == 3  # and nothing is left of the dead one
             newcomers = await audience.listeners(60)
             await audience.publish(3)
@@ -119,7 +127,7 @@ def test_a_killed_worker_is_not_missed(installed: Project, tmp_path: Path) -> No
             await got(newcomers, [3])
 
     with workers(installed, tmp_path, count=3, MAX_WEBSOCKETS="200") as site:
-        asyncio.run(run(site))
+        run(ask(site))
 
 
 def reads(page: Page, selector: str, text: str) -> None:

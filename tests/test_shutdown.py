@@ -22,7 +22,7 @@ from conftest import (
 )
 from load import load
 from nginx import nginx
-from workers import workers, write_extra
+from workers import run, workers, write_extra
 
 SERVERS = """
 server {{
@@ -99,6 +99,29 @@ def alone(
     return started(command, folder / "log", ready, project.path, **variables)
 
 
+def test_no_work_that_was_begun_is_lost(installed: Project, tmp_path: Path) -> None:
+    """Neither by Ctrl-C, which the workers get twice from gunicorn, nor by a second signal."""
+
+    async def ask(port: int) -> int:
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{port}/begin?seconds=2"
+            answers = await asyncio.gather(*(session.post(url) for _ in range(4)))
+        return sum(answer.status == 200 for answer in answers)
+
+    with workers(installed, tmp_path) as site:
+        assert run(ask(site.port)) == 4
+        site.server.stop(signal.SIGINT)
+        assert site.server.output().count("finished what was begun") == 4
+    port = free_port()
+    with alone(installed, tmp_path, port, LOG_LEVEL="WARNING") as server:
+        assert run(ask(port)) == 4
+        for _ in range(2):
+            os.kill(server.process.pid, signal.SIGTERM)
+            time.sleep(0.5)
+        assert server.process.wait(timeout=30) == 0
+        assert server.output().count("finished what was begun") == 4
+
+
 SOCKETS, SLOW = 200, 20
 
 
@@ -120,9 +143,9 @@ async def last_moments(port: int, stop: int) -> tuple[Counter[object], Counter[o
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, headers={"Origin": base}) as session:
         sockets = [asyncio.create_task(listen(session)) for _ in range(SOCKETS)]
-        answers = [asyncio.create_task(ask(session)) for _ in range(SLOW)]
         for _ in sockets:
             await asyncio.wait_for(opened.acquire(), 30)
+        answers = [asyncio.create_task(ask(session)) for _ in range(SLOW)]
         await asyncio.sleep(0.5)
         os.kill(stop, signal.SIGTERM)
         return Counter(await asyncio.gather(*sockets)), Counter(await asyncio.gather(*answers))
@@ -135,13 +158,13 @@ def test_sockets_are_told_and_handlers_finish(
     enough = {"MAX_WEBSOCKETS": str(SOCKETS)}
     if kind == "gunicorn":
         with workers(installed, tmp_path, **enough) as site:
-            ended = asyncio.run(last_moments(site.port, site.master))
+            ended = run(last_moments(site.port, site.master))
             assert site.server.process.wait(timeout=30) == 0
             log = lines(site.server)
     else:
         port = free_port()
         with alone(installed, tmp_path, port, **enough) as server:
-            ended = asyncio.run(last_moments(port, server.process.pid))
+            ended = run(last_moments(port, server.process.pid))
             assert server.process.wait(timeout=30) == 0
             log = lines(server)
     assert ended == ({1001: SOCKETS}, {(200, "slept", "close"): SLOW})
@@ -178,7 +201,7 @@ def test_a_request_that_takes_too_long_is_cut_off(
     with alone(installed, tmp_path, port, GRACEFUL_TIMEOUT="30" if early else "3") as server:
         began = time.monotonic()
         signals = [server.process.pid] * (2 if early else 1)
-        assert asyncio.run(one_slow_request(port, signals)) is None
+        assert run(one_slow_request(port, signals)) is None
         assert server.process.wait(timeout=30) == 0
         assert time.monotonic() - began < 20
     events = [line["event"] for line in lines(server)]
@@ -208,7 +231,7 @@ async def probe(port: int, pid: int) -> list[tuple[int, str, str]]:
 def test_health_checks_know_that_it_drains(installed: Project, tmp_path: Path) -> None:
     port = free_port()
     with alone(installed, tmp_path, port) as server:
-        answers = asyncio.run(probe(port, server.process.pid))
+        answers = run(probe(port, server.process.pid))
         assert server.process.wait(timeout=30) == 0
     assert answers == [(503, "draining", "close"), (200, "alive", "close")]
 
@@ -226,5 +249,5 @@ def test_a_worker_that_drains_is_not_taken_for_dead(installed: Project, tmp_path
                 return await response.text()
 
     with workers(installed, tmp_path, "--timeout", "2") as site:
-        assert asyncio.run(ask(site.port, site.master)) == "slept"
+        assert run(ask(site.port, site.master)) == "slept"
         assert "WORKER TIMEOUT" not in site.server.output()

@@ -1,12 +1,15 @@
 """The project under gunicorn with several workers, and with handlers that the tests need."""
 
+import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 from conftest import (
     PRODUCTION,
@@ -19,9 +22,13 @@ from conftest import (
     wait_for,
 )
 
+T = TypeVar("T")
+
 EXTRA = """
 import asyncio
+import logging
 from time import monotonic
+import aiojobs.aiohttp
 from aiohttp import web
 from {package} import server
 from {package}.live import BUS, EVERYBODY
@@ -32,6 +39,14 @@ async def slow(request):
 
 async def echo(request):
     return web.Response(body=await request.read())
+
+async def finish(request):
+    await asyncio.sleep(float(request.query["seconds"]))
+    logging.warning("finished what was begun")
+
+async def begin(request):
+    await aiojobs.aiohttp.spawn(request, finish(request))
+    return web.Response()
 
 async def publish(request):
     message = {{"type": "test", "number": int(request.query["number"]), "sent": monotonic()}}
@@ -44,6 +59,7 @@ def create_app(settings):
     app = plain(settings)
     app.router.add_get("/slow", slow)
     app.router.add_post("/echo", echo)
+    app.router.add_post("/begin", begin)
     app.router.add_post("/publish", publish)
     return app
 
@@ -94,6 +110,12 @@ class Workers:
         os.kill(min(before), number)
         wait_for(lambda: min(before) not in self.pids(), "the worker to end")
         self.wait_for_others(before)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Do asynchronous work, in a thread: Playwright has a loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def write_extra(project: Project, folder: Path) -> None:

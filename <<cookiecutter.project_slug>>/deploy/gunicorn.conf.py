@@ -16,8 +16,8 @@ wsgi_app = "package_name.server:make_runner"
 # % endfilter
 bind = f"127.0.0.1:{os.environ.get('PORT', '8080')}"
 worker_class = "aiohttp.GunicornUVLoopWebWorker"
-# The worker waits for handlers, then for shielded work; the master waits longer before it kills.
-graceful_timeout = 2 * int(settings.graceful_timeout) + 5
+# The worker waits for handlers, for shielded work and for periodic work; the master, longer.
+graceful_timeout = 3 * int(settings.graceful_timeout) + 5
 # It would be opened in the home directory, which a service user may not have.
 control_socket_disable = True
 # The master's lines look like the workers'.
@@ -25,11 +25,16 @@ logconfig_dict = logging_config(level=settings.log_level, json=not settings.deve
 
 
 def post_worker_init(worker: GunicornWebWorker) -> None:
-    """Tell the master that the worker lives for as long as its event loop turns, draining included."""
+    """Tell the master that the worker lives while it drains, when aiohttp's worker does not."""
+    seconds = graceful_timeout
 
     def beat() -> None:
-        worker.notify()
-        worker.loop.call_later(1, beat)
+        nonlocal seconds
+        if not worker.alive:
+            worker.notify()
+            seconds -= 1
+        if seconds > 0:
+            worker.loop.call_later(1, beat)
 
     worker.loop.call_soon(beat)
     # uvloop looks at a signal that came while the worker booted when another one comes: this one.

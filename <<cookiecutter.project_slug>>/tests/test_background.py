@@ -69,6 +69,41 @@ async def test_work_that_crashes_starts_again_later_and_later(
     assert all(record.exc_info and record.exc_info[0] is ValueError for record in said)
 
 
+async def test_work_that_will_not_be_cancelled_does_not_start_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    began = []
+
+    async def work(_app: web.Application) -> None:
+        began.append(True)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise ValueError("for the log")
+
+    async with doing(work):
+        await asyncio.sleep(0.05)
+    assert len(began) == 1
+    assert "crashed in the end" in caplog.text
+
+
+async def test_a_cancellation_from_within_is_a_crash(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(background, "FIRST_DELAY", 0.02)
+    turns, enough = [], asyncio.Event()
+
+    async def turn(_app: web.Application) -> None:
+        turns.append(True)
+        if len(turns) == 2:
+            enough.set()
+        raise asyncio.CancelledError
+
+    async with doing(every(0.01, turn)), asyncio.timeout(20):
+        await enough.wait()
+    assert "crashed, and starts again" in caplog.text
+
+
 async def test_at_the_end_work_is_cancelled_and_waited_for() -> None:
     steps = []
 

@@ -15,6 +15,7 @@ from pytest_aiohttp import AiohttpClient
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name import logs, server
 from package_name.app import create_app
+from package_name.live import BUS
 from package_name.settings import Settings, load_settings
 
 from .helpers import GUNICORN, STANDALONE, json_lines, running, session, wait_for_socket
@@ -177,3 +178,29 @@ async def test_a_handler_ends_with_its_client_but_shielded_work_does_not(
         assert not written.is_set()
         await written.wait()
     assert reader
+
+
+async def test_work_that_outlives_a_request_outlives_it_before_the_bus_closes(
+    aiohttp_client: AiohttpClient,
+) -> None:
+    received = []
+
+    async def tell(request: web.Request) -> None:
+        bus = request.app[BUS]
+        async with bus.subscribe("told") as messages:
+            await asyncio.sleep(0.3)
+            await bus.publish("told", "in the end")
+            received.append(await anext(messages))
+
+    async def handler(request: web.Request) -> web.Response:
+        await aiojobs.aiohttp.spawn(request, tell(request))
+        return web.Response()
+
+    app = create_app()
+    app.router.add_get("/told", handler)
+    client = await aiohttp_client(app)
+    async with client.get("/told") as response:
+        assert response.status == 200
+    assert received == []
+    await client.close()
+    assert received == ["in the end"]

@@ -40,11 +40,11 @@ def create_app(settings: Settings | None = None) -> web.Application:
     shutdown.setup(app)
     executor.setup(app)
     lag.setup(app)
-    # shield() and spawn(), for work that goes on when the client leaves.
-    aiojobs.aiohttp.setup(app, wait_timeout=settings.graceful_timeout)
     templating.setup(app, __package__, development=settings.development)
     static.setup(app, Path(__file__).parent / "static")
     live.setup(app)
     site.setup(app)
     admin.setup(app)
+    # shield() and spawn(); last, to be waited for before what such work needs is closed.
+    aiojobs.aiohttp.setup(app, wait_timeout=settings.graceful_timeout)
     return app

@@ -61,11 +61,11 @@ async def serve(
     A second signal ends the waiting, a third one the process. Raises SystemExit when an address
     cannot be listened on.
     """
+    stopped = _stop_on_signal()  # first: one that comes during the start is not lost
     runner = await make_runner(settings, (signal.SIGINT, signal.SIGTERM))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        stopped = _stop_on_signal()
         sites: list[web.BaseSite] = []
         if port is not None:
             sites.append(web.TCPSite(runner, host, port))

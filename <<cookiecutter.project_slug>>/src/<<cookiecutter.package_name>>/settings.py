@@ -80,8 +80,8 @@ def _bus(url: str) -> str:
         raise ValueError("name local: or a folder, such as local:/run/my-service/bus")
     if len(os.fsencode(folder)) > 80:  # of the 107 that the address of a socket may have
         raise ValueError("the folder's path is longer than 80 bytes")
-    if folder:
-        _folder(Path(folder))
+    if folder and _folder(Path(folder)).exists() and Path(folder).stat().st_mode & 0o077:
+        raise ValueError(f"{folder} can be read by others: chmod 700")
     return url
 
 

@@ -170,11 +170,37 @@ async def test_what_a_worker_that_stands_still_misses_is_counted(
         got = 50 - sibling._dropped
         assert 1024**2 // 60_100 <= got < 50
         (said,) = [each.message for each in caplog.records if each.name == local.__name__]
-        assert said.endswith("does not read: 1 messages dropped")
+        assert said.endswith("1 messages dropped so far")
         process.send_signal(signal.SIGCONT)
         assert [number for number, _ in await take(back, got)] == list(range(got))
         await bus.publish("there", "again")
         assert await take(back, 1) == ["again"]
+        said = [each.message for each in caplog.records if each.name == local.__name__][-1]
+        assert said.endswith(f": {50 - got} messages dropped so far")
+
+
+def clean(folder: Path, wholly: bool) -> None:
+    for each in folder.iterdir():
+        each.unlink()
+    if wholly:
+        folder.rmdir()
+
+
+@pytest.mark.parametrize("lost", ["socket", "folder"])
+async def test_a_cleaner_of_temporary_files_is_survived(
+    join: Join, folder: Path, lost: str
+) -> None:
+    one, two = await join(), await join()
+    async with one.subscribe("news") as messages:
+        clean(folder, lost == "folder")
+        await two.publish("news", "may be lost")  # which is no error
+        for each in (one, two):
+            await each.check()
+            await each.check()  # once is enough
+        await two.publish("news", "again")
+        async with asyncio.timeout(20):
+            while await anext(messages) != "again":
+                pass
 
 
 @pytest.mark.parametrize("waiting", [1, 600])

@@ -55,6 +55,15 @@ async def test_visitors_get_what_is_meant_for_everybody_in_order(client: Client)
     await until(lambda: visitors(client) == 0)
 
 
+@pytest.mark.parametrize("method", [hdrs.METH_GET, hdrs.METH_HEAD])
+async def test_no_method_is_a_way_around_the_origin(client: Client, method: str) -> None:
+    foreign = HANDSHAKE | {hdrs.ORIGIN: "https://evil.example"}
+    async with client.request(method, "/live", headers=foreign) as response:
+        assert response.status == 403
+    async with client.head("/live", headers=HANDSHAKE | own(client)) as response:
+        assert response.status == 405
+
+
 async def test_a_ping_is_answered(client: Client) -> None:
     async with connect(client) as ws:
         for _ in range(3):

@@ -7,12 +7,15 @@ from typing import Final
 from aiohttp import web
 
 from ..settings import SETTINGS, Settings
+from ..web.background import every, supervise
 from . import sockets
 from .bus import BUS, Bus
 from .local import LocalBus, default_folder
 
 __all__ = ["BUS", "EVERYBODY", "setup"]
 
+CHECK: Final = 5.0
+"""Seconds after which the bus is looked after."""
 EVERYBODY: Final = "everybody"
 """The channel whose messages all visitors get: objects with a ``type``."""
 
@@ -28,6 +31,10 @@ async def _open(app: web.Application) -> AsyncIterator[None]:
     await app[BUS].close()
 
 
+async def _check(app: web.Application) -> None:
+    await app[BUS].check()
+
+
 async def live(request: web.Request) -> web.WebSocketResponse:
     """Send a visitor what is meant for everybody."""
     async with request.app[BUS].subscribe(EVERYBODY) as messages:
@@ -38,4 +45,5 @@ def setup(app: web.Application) -> None:
     """Connect the workers with one another, and visitors with them."""
     app[BUS] = _bus(app[SETTINGS])
     app.cleanup_ctx.append(_open)
-    app.router.add_get("/live", live, name="live")
+    supervise(app, every(CHECK, _check))
+    app.router.add_get("/live", live, name="live", allow_head=False)

@@ -38,14 +38,14 @@ class Subscription:
     def __init__(self) -> None:
         """Begin with no message."""
         self._waiting: asyncio.Queue[Any] = asyncio.Queue(MAX_WAITING)
-        self._missed = False
+        self._missed = 0
 
     def put(self, message: object) -> None:
         """Let the message wait, unless too many do; never blocks."""
         try:
             self._waiting.put_nowait(message)
         except asyncio.QueueFull:
-            self._missed = True
+            self._missed += 1
 
     def __aiter__(self) -> Self:
         """Return itself."""
@@ -57,7 +57,7 @@ class Subscription:
         Raises SlowSubscriberError once a message was missed.
         """
         if self._missed:
-            raise SlowSubscriberError
+            raise SlowSubscriberError(f"{self._missed} messages missed")
         return await self._waiting.get()
 
 
@@ -106,6 +106,10 @@ class Bus(ABC):
     @abstractmethod
     async def open(self) -> None:
         """Join the other workers. Raises OSError when that cannot be."""
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Mend what has broken meanwhile. Raises OSError when that cannot be."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -56,7 +56,8 @@ class _Sibling:
         self._path = path
         self._waiting: deque[bytes] = deque()
         self._behind = 0
-        self._dropped, self._complained = 0, 0.0
+        self._dropped = self._told = 0
+        self._complained = float("-inf")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             self._socket.connect(str(path))
@@ -90,24 +91,30 @@ class _Sibling:
         except BlockingIOError:
             return
         except OSError as error:
+            self._dropped += len(self._waiting)
             self._waiting.clear()
             self._behind = 0
             if isinstance(error, _GONE):  # without its socket, _meet() forgets it
                 self._path.unlink(missing_ok=True)
         asyncio.get_running_loop().remove_writer(self._socket.fileno())
+        self._tell()
 
     def _drop(self) -> None:
         self._dropped += 1
         if monotonic() - self._complained > COMPLAIN_EVERY:
             self._complained = monotonic()
-            logger.warning(
-                "worker %s does not read: %d messages dropped", self._path.stem, self._dropped
-            )
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._dropped > self._told:
+            self._told = self._dropped
+            logger.warning("worker %s: %d messages dropped so far", self._path.stem, self._dropped)
 
     def close(self) -> None:
         """Forget it, and what waits for it."""
         asyncio.get_running_loop().remove_writer(self._socket.fileno())
         self._socket.close()
+        self._tell()
 
 
 class LocalBus(Bus):
@@ -117,21 +124,40 @@ class LocalBus(Bus):
         """Take the folder, which is made when the bus opens."""
         super().__init__()
         self._folder = folder
-        self._own = folder / f"{os.getpid()}-{secrets.token_hex(4)}.sock"
         self._siblings: dict[str, _Sibling] = {}
+        self._complained = float("-inf")
 
     async def open(self) -> None:
         """Join, and sweep away what dead workers left."""
-        private_folder(self._folder)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._socket.bind(str(self._own))
-        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._receive)
+        self._join()
         self._meet()
+
+    def _join(self) -> None:
+        private_folder(self._folder)
+        self._own = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}.sock"
+        joined = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            joined.bind(str(self._own))
+        except OSError:
+            joined.close()
+            raise
+        self._socket = joined
+        asyncio.get_running_loop().add_reader(joined.fileno(), self._receive)
+
+    def _leave(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    async def check(self) -> None:
+        """Join again if the socket or its folder was deleted, as cleaners of /tmp do."""
+        if not self._own.is_socket():
+            logger.warning("%s was deleted", self._own)
+            self._leave()
+            self._join()
 
     async def close(self) -> None:
         """Leave."""
-        asyncio.get_running_loop().remove_reader(self._socket.fileno())
-        self._socket.close()
+        self._leave()
         self._own.unlink(missing_ok=True)
         for sibling in self._siblings.values():
             sibling.close()
@@ -148,8 +174,11 @@ class LocalBus(Bus):
 
     def _meet(self) -> None:
         """Connect to those who have come, and forget those who have left."""
-        with os.scandir(self._folder) as entries:
-            names = {entry.name for entry in entries if _NAME.fullmatch(entry.name)}
+        try:
+            with os.scandir(self._folder) as entries:
+                names = {entry.name for entry in entries if _NAME.fullmatch(entry.name)}
+        except OSError:  # until check() mends it, this worker speaks to those it knows
+            return
         names.discard(self._own.name)
         for name in self._siblings.keys() - names:
             self._siblings.pop(name).close()
@@ -165,9 +194,12 @@ class LocalBus(Bus):
         except _GONE:
             if sibling := self._siblings.pop(name, None):
                 sibling.close()
-            (self._folder / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                (self._folder / name).unlink()
         except OSError as error:
-            logger.warning("worker %s cannot be reached: %s", name, error)
+            if monotonic() - self._complained > COMPLAIN_EVERY:
+                self._complained = monotonic()
+                logger.warning("worker %s cannot be reached: %s", name, error)
 
     def _receive(self) -> None:
         with suppress(BlockingIOError):

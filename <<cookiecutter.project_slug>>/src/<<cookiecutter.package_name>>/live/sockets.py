@@ -45,13 +45,14 @@ def _is_ping(text: str) -> bool:
 
 async def _read(ws: web.WebSocketResponse) -> WSCloseCode:
     """Answer pings, which are all that a client may send, until it leaves."""
-    async for message in ws:
-        if message.type is not WSMsgType.TEXT:
-            return WSCloseCode.UNSUPPORTED_DATA
-        if not _is_ping(message.data):
-            return WSCloseCode.POLICY_VIOLATION
-        with suppress(ConnectionError):
+    with suppress(ConnectionError):
+        async for message in ws:
+            if message.type is not WSMsgType.TEXT:
+                return WSCloseCode.UNSUPPORTED_DATA
+            if not _is_ping(message.data):
+                return WSCloseCode.POLICY_VIOLATION
             await ws.send_str('{"type":"pong"}')
+            await asyncio.sleep(0)  # a client that floods us waits its turn
     return WSCloseCode.OK
 
 

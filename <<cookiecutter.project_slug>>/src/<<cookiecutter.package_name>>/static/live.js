@@ -35,11 +35,11 @@ export function connect(url, { message, state }) {
   const open = () => {
     socket = new WebSocket(url, PROTOCOL);
     socket.onopen = () => {
-      delay = FIRST;
       state("Live");
       listen();
     };
     socket.onmessage = ({ data }) => {
+      delay = FIRST; // not before: a server may accept, and end at once
       listen();
       const received = JSON.parse(data);
       if (received.type !== "pong") {

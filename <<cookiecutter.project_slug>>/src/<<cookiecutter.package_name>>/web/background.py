@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -21,6 +20,12 @@ LONGEST_DELAY: Final = 60.0
 """Seconds beyond which they are not doubled; work that lasted longer than that starts afresh."""
 
 
+def _is_cancelled() -> bool:
+    """Tell whether this task is to end, and not only something that it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def _again_and_again(app: web.Application, work: Work) -> None:
     delay = FIRST_DELAY
     while True:
@@ -28,7 +33,11 @@ async def _again_and_again(app: web.Application, work: Work) -> None:
         try:
             await work(app)
             return
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if _is_cancelled():
+                if not isinstance(error, asyncio.CancelledError):
+                    logger.exception("%s crashed in the end", work.__qualname__)
+                raise asyncio.CancelledError from None
             if monotonic() - started > LONGEST_DELAY:
                 delay = FIRST_DELAY
             logger.exception("%s crashed, and starts again in %g s", work.__qualname__, delay)
@@ -39,15 +48,14 @@ async def _again_and_again(app: web.Application, work: Work) -> None:
 def supervise(app: web.Application, work: Work) -> None:
     """Run ``work(app)`` for as long as the application lives; when it crashes, log and restart it.
 
-    At clean-up it is cancelled, and waited for.
+    At clean-up it is cancelled, and waited for, up to GRACEFUL_TIMEOUT.
     """
 
     async def live(app: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(_again_and_again(app, work))
         yield
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await asyncio.wait([task], timeout=app[SETTINGS].graceful_timeout)
 
     app.cleanup_ctx.append(live)
 
@@ -55,7 +63,7 @@ def supervise(app: web.Application, work: Work) -> None:
 def every(seconds: float, work: Work) -> Work:
     """Return, for supervise(), what does ``work(app)`` every so many seconds.
 
-    At clean-up a turn that has begun is finished, if that takes no longer than GRACEFUL_TIMEOUT.
+    At clean-up a turn that has begun is finished, if that takes less than GRACEFUL_TIMEOUT.
     """
 
     async def forever(app: web.Application) -> None:
@@ -65,8 +73,10 @@ def every(seconds: float, work: Work) -> Work:
             try:
                 await asyncio.shield(turn)
             except asyncio.CancelledError:
-                await asyncio.wait([turn], timeout=app[SETTINGS].graceful_timeout)
-                turn.cancel()
+                if _is_cancelled():
+                    patience = 0.9 * app[SETTINGS].graceful_timeout  # less than supervise() has
+                    await asyncio.wait([turn], timeout=patience)
+                    turn.cancel()
                 raise
 
     forever.__qualname__ = work.__qualname__

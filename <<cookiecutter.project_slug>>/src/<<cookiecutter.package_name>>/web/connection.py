@@ -34,12 +34,18 @@ class Connection(web.RequestHandler):
     aiohttp's own answer does, cookies included: a script could read those that are hidden from it.
     """
 
-    __slots__ = ()
+    __slots__ = ("_heard",)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client has sent."""
+        self._heard = self._loop.time()
+        super().data_received(data)
 
     def close_if_idle(self, seconds: float) -> None:
-        """Close it when no request is under way, and the last one ended so many seconds ago."""
+        """Close it when no request is under way, and nothing came or went for so many seconds."""
         waits = self._waiter is not None and not self._waiter.done()
-        since = self._next_keepalive_close_time - self._keepalive_timeout
+        answered = self._next_keepalive_close_time - self._keepalive_timeout
+        since = max(answered, getattr(self, "_heard", 0.0))
         if waits and self._loop.time() - since >= seconds:
             self.force_close()
 

@@ -49,10 +49,8 @@ async def guard_middleware(request: web.Request, handler: Handler) -> web.Stream
     settings = app[SETTINGS]
     if request.path not in app[ANY_HOST]:
         _check_host(request, settings.allowed_hosts)
-    websocket = (
-        request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
-        and request.method == hdrs.METH_GET
-    )
+    # Whatever the method: aiohttp does not look at it.
+    websocket = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
     if websocket or request.method not in csrf.SAFE_METHODS:
         site = f"{request.scheme}://{request.host}"
         if not csrf.is_own(request.headers, site) and not cors.is_allowed(request):

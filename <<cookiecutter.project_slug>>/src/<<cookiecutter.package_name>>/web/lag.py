@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 LAG: Final = web.AppKey("LAG", list[float])
 """The latest measurements, in seconds, oldest first."""
 
-INTERVAL: Final = 0.5
+INTERVAL: Final = 0.1
 """Seconds between two measurements."""
-KEPT: Final = 20
+KEPT: Final = 100
 """Measurements that count: those of the last ten seconds."""
 HIGH: Final = 0.1
 """Seconds that are worth a line in the log: about what people notice."""

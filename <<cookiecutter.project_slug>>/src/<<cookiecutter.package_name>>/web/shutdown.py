@@ -97,8 +97,14 @@ class Runner(web.AppRunner):
         settings = self.app[SETTINGS]
         over = asyncio.Event()
         deadline = loop.call_later(settings.graceful_timeout, over.set)
+
+        def hurry() -> None:
+            over.set()
+            for number in self._hurry:  # the next one ends the process
+                loop.remove_signal_handler(number)
+
         for number in self._hurry:
-            loop.add_signal_handler(number, over.set)
+            loop.add_signal_handler(number, hurry)
         logger.info("draining %d connections", len(self._open()))
         try:
             await super().shutdown()
@@ -109,8 +115,6 @@ class Runner(web.AppRunner):
                     await asyncio.wait_for(over.wait(), 0.05)
         finally:
             deadline.cancel()
-            for number in self._hurry:  # the next one ends the process
-                loop.remove_signal_handler(number)
 
     def _open(self) -> list[Any]:
         return self.server.connections if self.server else []

@@ -19,6 +19,6 @@ def setup(app: web.Application, admin: web.Application, settings: Settings) -> N
     logs = web.Application()
     templating.setup(logs, __package__, development=settings.development)
     logs.router.add_get("/", views.page, name="page")
-    logs.router.add_get("/tail", views.tail, name="tail")
+    logs.router.add_get("/tail", views.tail, name="tail", allow_head=False)
     logs.router.add_post("/level", views.switch, name="switch")
     nesting.nest(admin, "/logs/", "logs", logs)

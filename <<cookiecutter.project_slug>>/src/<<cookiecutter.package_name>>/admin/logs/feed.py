@@ -47,7 +47,8 @@ def _shown(event: EventDict) -> bytes:
     if "exc_info" in event:  # in development the console shows it in its own way
         event = structlog.processors.format_exc_info(None, "", event)
     short = {
-        key: _short(value) if isinstance(value, str) else value for key, value in event.items()
+        _short(key): _short(value) if isinstance(value, str) else value
+        for key, value in event.items()
     }
     data = to_json(short)
     if len(data) < MAX_SIZE // 2:

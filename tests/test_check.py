@@ -54,8 +54,8 @@ def test_the_admin_can_be_taken_out(bake: Bake) -> None:
     shutil.rmtree(project.path / "tests/admin")
     app = source / "app.py"
     text = app.read_text()
-    assert text.count("admin.setup(app)") == text.count("import admin, site") == 1
-    text = text.replace("    admin.setup(app)\n", "").replace("import admin, site", "import site")
+    assert text.count("admin.setup(app)") == text.count("import admin, live") == 1
+    text = text.replace("    admin.setup(app)\n", "").replace("import admin, live", "import live")
     app.write_text(text)
     project.make("check")
 
@@ -123,7 +123,7 @@ def test_make_static_makes_what_the_wheel_and_clean_know_of(bake: Bake, tmp_path
     output = project.make("static").stdout
     static = project.path / "src" / project.package / "static"
     siblings = sorted(path.name for path in static.glob("*.br"))
-    assert siblings == ["favicon.svg.br", "site.css.br", "theme.js.br"]
+    assert siblings == ["favicon.svg.br", "live.js.br", "site.css.br", "theme.js.br"]
     assert str(static.relative_to(project.path) / "site.css.br") in output
     subprocess.run(["git", "init", "--quiet", project.path], check=True)
     build = [*UV, "build", "--quiet", "--wheel", "--python", str(project.bin / "python")]

@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     graceful_timeout: float = Field(default=30, gt=0, allow_inf_nan=False)
     drain_timeout: float = Field(default=5, gt=0, allow_inf_nan=False)
     max_body_size: ByteSize = Field(default=ByteSize(1024**2), gt=0)
-    max_websockets: int = Field(default=20, gt=0)
+    max_websockets: int = Field(default=100, gt=0)
     bus_url: Annotated[str, AfterValidator(_bus)] = "local:"
 
     # Of the admin alone.

@@ -52,7 +52,7 @@ def test_it_starts_serves_and_stops(kind: str, installed: Project, tmp_path: Pat
     assert fields == {
         frozenset(
             {"event", "level", "logger", "timestamp", "request_id", "client", "method", "path"}
-            | {"route", "status", "bytes", "duration_ms", "user_agent"}
+            | {"scheme", "route", "status", "bytes", "duration_ms", "user_agent"}
         )
     }
 

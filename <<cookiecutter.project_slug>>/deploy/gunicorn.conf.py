@@ -2,34 +2,62 @@
 
 import os
 import signal
+from importlib.util import find_spec
 
 from aiohttp.worker import GunicornWebWorker
+from gunicorn.arbiter import Arbiter
+from gunicorn.systemd import sd_notify
 
 # % filter replace("package_name", cookiecutter.package_name)
+from package_name.deployment import Deployment
 from package_name.logs import logging_config
-from package_name.settings import load_settings
+from package_name.settings import load_settings, read
 
-# The settings are read here too, so that wrong ones stop the master with one message.
+# Both are read here too, so that wrong ones stop the master with one message.
 settings = load_settings()
+deployment = read(Deployment)
 
 wsgi_app = "package_name.server:make_runner"
 # % endfilter
-bind = f"127.0.0.1:{os.environ.get('PORT', '8080')}"
-worker_class = "aiohttp.GunicornUVLoopWebWorker"
+# A platform gives PORT; a proxy on the same host is better reached by a Unix socket, by BIND.
+bind = deployment.bind or f"{deployment.host}:{deployment.port}"
+# One event loop fills one core. Two at least, so that one serves while the other is replaced.
+workers = deployment.web_concurrency
+# uvloop's event loop costs less CPU time than asyncio's own; it is not there on every platform.
+worker_class = (
+    "aiohttp.GunicornUVLoopWebWorker" if find_spec("uvloop") else "aiohttp.GunicornWebWorker"
+)
+# Seconds after which a worker whose event loop is blocked is killed and replaced.
+timeout = deployment.worker_timeout
 # The worker waits for handlers, for shielded work and for periodic work; the master, longer.
 graceful_timeout = 3 * int(settings.graceful_timeout) + 5
+# Replacing workers hides leaks and closes WebSockets, so it is off; not all at once when it is on.
+max_requests = deployment.max_requests
+max_requests_jitter = max_requests // 10
 # It would be opened in the home directory, which a service user may not have.
 control_socket_disable = True
-# The master's lines look like the workers'.
+# The master's lines look like the workers', who write the access log themselves.
 logconfig_dict = logging_config(level=settings.log_level, json=not settings.development)
+
+# The master would tell systemd that it is ready before a worker is; so the workers tell.
+NOTIFY_SOCKET = os.environ.setdefault("WORKER_NOTIFY_SOCKET", os.environ.pop("NOTIFY_SOCKET", ""))
+_TERMINATING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+
+
+def post_fork(_arbiter: Arbiter, _worker: GunicornWebWorker) -> None:
+    """Have signals wait until the worker can handle them: one that dies while it boots stops all."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATING)
 
 
 def post_worker_init(worker: GunicornWebWorker) -> None:
-    """Tell the master that the worker lives while it drains, when aiohttp's worker does not."""
+    """Tell systemd that a worker lives; and the master while it drains, as aiohttp's worker does not."""
     seconds = graceful_timeout
+    if NOTIFY_SOCKET:
+        os.environ["NOTIFY_SOCKET"] = NOTIFY_SOCKET
 
     def beat() -> None:
         nonlocal seconds
+        sd_notify("READY=1\nWATCHDOG=1", worker.log)
         if not worker.alive:
             worker.notify()
             seconds -= 1
@@ -37,5 +65,4 @@ def post_worker_init(worker: GunicornWebWorker) -> None:
             worker.loop.call_later(1, beat)
 
     worker.loop.call_soon(beat)
-    # uvloop looks at a signal that came while the worker booted when another one comes: this one.
-    worker.loop.call_soon(signal.raise_signal, signal.SIGWINCH)
+    worker.loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, _TERMINATING)

@@ -12,6 +12,7 @@ from structlog.testing import LogCapture
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
+from package_name.deployment import Deployment
 from package_name.settings import Settings
 
 from .helpers import Client
@@ -21,7 +22,7 @@ from .helpers import Client
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Settings of production that are right, from the environment alone: there is no .env."""
-    for name in Settings.model_fields:
+    for name in (*Settings.model_fields, *Deployment.model_fields):
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SECRET_KEYS", "a-key-of-the-tests-that-is-long-enough")

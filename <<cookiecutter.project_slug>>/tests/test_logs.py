@@ -101,6 +101,7 @@ async def test_the_access_line(aiohttp_client: AiohttpClient, output: io.BytesIO
         "logger": "access",
         "request_id": about["request_id"],
         "client": "127.0.0.1",
+        "scheme": "http",
         "method": "GET",
         "path": "/about?a=b",
         "route": "about",

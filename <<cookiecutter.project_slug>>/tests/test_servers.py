@@ -49,7 +49,7 @@ async def test_it_serves_logs_and_stops(kind: str, tmp_path: Path) -> None:
     assert access["client"] == "unix"
     assert set(access) == {
         *("event", "level", "logger", "timestamp", "request_id", "client", "method", "path"),
-        *("route", "status", "bytes", "duration_ms", "user_agent"),
+        *("scheme", "route", "status", "bytes", "duration_ms", "user_agent"),
     }
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 # % filter replace("package_name", cookiecutter.package_name)
+from package_name.deployment import Deployment
 from package_name.passwords import HASHER
-from package_name.settings import Settings, load_settings
+from package_name.settings import Settings, load_settings, read
 
 from .helpers import GUNICORN, STANDALONE, running
 
@@ -91,6 +92,33 @@ def test_wrong_values_get_a_sentence(
     assert said in line
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PORT", "0", "greater than or equal to 1"),
+        ("WEB_CONCURRENCY", "0", "greater than or equal to 1"),
+        ("APP_SERVER", "uwsgi", "'gunicorn' or 'pool'"),
+        ("SERVICE_USER", "my service", "not the name of a user"),
+        ("RUN_FOLDER", "/run/my service", "only letters, digits"),
+        ("RUN_FOLDER", "/run/$HOME", "only letters, digits"),
+        ("LISTEN_ADDRESS", "localhost; root /", "does not appear to be an IPv4 or IPv6 address"),
+        ("NGINX_MAX_UPLOAD", "200 MB", "should match pattern"),
+        ("NGINX_WORKER_PROCESSES", "many", "should match pattern"),
+        ("TLS_KEY", "key.pem", "set both or neither"),
+        ("NGINX_WORKER_OPEN_FILES", "64", "at least twice"),
+    ],
+)
+def test_what_surrounds_the_application_is_checked_too(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as error:
+        read(Deployment)
+    (line,) = str(error.value).splitlines()[1:]
+    assert name in line
+    assert said in line
+
+
 @pytest.mark.parametrize("quote", ["", "'", '"'])
 def test_quotes_that_were_left_in_place_do_no_harm(
     monkeypatch: pytest.MonkeyPatch, quote: str
@@ -127,7 +155,8 @@ def test_servers_refuse_to_start_with_one_message(
 def test_the_example_is_complete_and_right(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     example = (ROOT / ".env.example").read_text()
     named = re.findall(r"^([A-Z_]+)=(.*)$", example, re.MULTILINE)
-    assert [name for name, _ in named] == [name.upper() for name in Settings.model_fields]
+    fields = [*Settings.model_fields, *Deployment.model_fields]
+    assert [name for name, _ in named] == [name.upper() for name in fields]
     for name in ("SECRET_KEYS", "BUS_URL"):  # which the tests have set
         monkeypatch.delenv(name)
     (tmp_path / ".env").write_text(example)
@@ -136,3 +165,4 @@ def test_the_example_is_complete_and_right(monkeypatch: pytest.MonkeyPatch, tmp_
     for name, field in Settings.model_fields.items():
         if name not in {"environment", "secret_keys"}:
             assert getattr(settings, name) == field.default, name
+    assert Deployment() == Deployment.model_construct()

@@ -23,6 +23,7 @@ from yarl import URL
 from .passwords import Account, parse_account
 
 Peer = IPv4Network | IPv6Network | Literal["unix"]
+S = TypeVar("S", bound=BaseSettings)
 T = TypeVar("T")
 
 DEVELOPMENT_KEY: Final = "development"
@@ -95,6 +96,16 @@ Many = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
 """Several values, separated by commas or spaces."""
 
 
+FROM_ENVIRONMENT: Final = SettingsConfigDict(
+    env_file=".env",
+    env_file_encoding="utf-8",
+    env_ignore_empty=True,
+    extra="ignore",  # .env may hold what other programs read
+    frozen=True,
+    hide_input_in_errors=True,
+)
+
+
 class Settings(BaseSettings):
     """What can be set from outside; every field is described in .env.example.
 
@@ -102,14 +113,7 @@ class Settings(BaseSettings):
     instead, which says the same in one message.
     """
 
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",  # .env may hold what other programs read
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = FROM_ENVIRONMENT
 
     environment: Literal["development", "production"] = "production"
     secret_keys: Annotated[Many[SecretStr], Field(min_length=1)]
@@ -125,7 +129,7 @@ class Settings(BaseSettings):
     cors_origins: Many[Annotated[str, BeforeValidator(_origin)]] = ()
 
     keepalive_timeout: float = Field(default=75, gt=0, allow_inf_nan=False)
-    read_timeout: float = Field(default=20, gt=0, allow_inf_nan=False)
+    read_timeout: float = Field(default=10, gt=0, allow_inf_nan=False)
     graceful_timeout: float = Field(default=30, gt=0, allow_inf_nan=False)
     drain_timeout: float = Field(default=5, gt=0, allow_inf_nan=False)
     max_body_size: ByteSize = Field(default=ByteSize(1024**2), gt=0)
@@ -181,12 +185,17 @@ def load_settings() -> Settings:
 
     Raises SystemExit: doors only.
     """
+    return read(Settings)
+
+
+def read(kind: type[S]) -> S:
+    """Return settings of any kind, as load_settings does."""
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         wrong: dict[str, str] = {}
         for item in error.errors(include_url=False, include_context=False, include_input=False):
-            name = str(item["loc"][0]).upper()
+            name = str(item["loc"][0]).upper() if item["loc"] else "Together"
             wrong.setdefault(name, item["msg"].removeprefix("Value error, "))
         lines = [f"  {name}: {message}" for name, message in wrong.items()]
         raise SystemExit("\n".join(["Cannot start, the settings are wrong:", *lines])) from None

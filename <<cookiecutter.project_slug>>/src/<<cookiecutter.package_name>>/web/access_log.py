@@ -50,6 +50,7 @@ class AccessLogger(AbstractAccessLogger):
             "request",
             request_id=context.request_id,
             client=context.client,
+            scheme="https" if context.secure else "http",
             method=request.method,
             path=request.raw_path,
             route=route_name(request.match_info),

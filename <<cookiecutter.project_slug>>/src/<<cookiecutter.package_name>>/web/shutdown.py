@@ -7,9 +7,11 @@ silent for so long that it will not use the connection again.
 
 import asyncio
 import logging
+import select
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import hdrs, web
@@ -22,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 DRAINING: Final = web.AppKey("DRAINING", asyncio.Event)
 """Set when the application is going to stop: start nothing that lasts, end what lasts."""
+
+BACKLOG: Final = 2048
+"""Connections that wait to be accepted, at most: gunicorn's default. With aiohttp's, of 128, a proxy
+that comes in a rush over a Unix socket is refused."""
 
 LAST_WORDS: Final = 1.0
 """Seconds that handlers get to clean up once they are cancelled."""
@@ -64,6 +70,23 @@ class Server(web.Server):
         await super().shutdown(0.1)
 
 
+def _hide(site: web.UnixSite) -> None:
+    """Remove the socket's path, so that nobody else can come."""
+    Path(site._path).unlink(missing_ok=True)
+
+
+async def _accept_the_last(site: web.BaseSite) -> None:
+    """Accept whoever waits already: what waits when a socket is closed is reset.
+
+    A proxy has written its request by then, which would be lost.
+    """
+    sockets = getattr(site._server, "sockets", ())
+    for _ in range(BACKLOG):
+        if not sockets or not select.select(sockets, (), (), 0)[0]:
+            return
+        await asyncio.sleep(0)
+
+
 class Runner(web.AppRunner):
     """A runner that stops accepting, drains what is open, and only then cleans up."""
 
@@ -81,10 +104,17 @@ class Runner(web.AppRunner):
             **made._kwargs,
         )
 
+    def _reg_site(self, site: web.BaseSite) -> None:
+        super()._reg_site(site)
+        site._backlog = BACKLOG
+
     async def cleanup(self) -> None:
         """Stop accepting, drain, clean up."""
         loop = asyncio.get_running_loop()
         for site in self.sites:
+            if isinstance(site, web.UnixSite):
+                _hide(site)
+                await _accept_the_last(site)
             # asyncio would reset what it has accepted, but not yet set up, when the server closes.
             for listening in getattr(site._server, "sockets", ()):
                 loop.remove_reader(listening.fileno())

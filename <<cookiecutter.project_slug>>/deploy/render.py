@@ -1,0 +1,113 @@
+"""Fill the files of deploy/ in, with the settings and the place where the project is installed.
+
+``python deploy/render.py nginx/site.conf`` prints one. ``python deploy/render.py FILE... FOLDER``
+writes several into a folder, under their own names.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+# % filter replace("package_name", cookiecutter.package_name)
+import package_name
+from package_name.deployment import SOCKET_PATH, Deployment
+from package_name.settings import load_settings, read
+
+STATIC = Path(package_name.__file__).parent / "static"
+# % endfilter
+DEPLOY = Path(__file__).resolve().parent
+PROJECT = DEPLOY.parent
+UPLOAD_OVERHEAD = 16 * 1024
+"""Bytes of a form around the file in it, at most; as admin/files/ has it."""
+
+
+def nginx_facts() -> dict[str, object]:
+    """Return what depends on the nginx that is installed. Raises SystemExit without one."""
+    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if program is None:
+        raise SystemExit("nginx is not installed; on Debian: apt-get install nginx")
+    told = subprocess.run([program, "-V"], capture_output=True, text=True, check=True).stderr
+    version = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", told)
+    modules = re.search(r"--modules-path=(\S+)", told)
+    conf = re.search(r"--conf-path=(\S+)", told)
+    brotli = Path(modules[1] if modules else "", "ngx_http_brotli_static_module.so")
+    return {
+        "nginx": program,
+        "mime_types": Path(conf[1] if conf else "/etc/nginx/nginx.conf").with_name("mime.types"),
+        "brotli_module": brotli if brotli.is_file() else None,
+        # `listen … http2` until 1.25.1, `http2 on` since.
+        "http2_directive": version is not None and tuple(map(int, version.groups())) >= (1, 25, 1),
+    }
+
+
+def context() -> dict[str, object]:
+    """Return all that the files may name. Raises SystemExit when a setting is wrong."""
+    settings, deployment = load_settings(), read(Deployment)
+    for path in (PROJECT, Path(sys.prefix)):
+        if not re.fullmatch(r"[\w./+@-]+", str(path)):
+            raise SystemExit(f"{path}: install where the path has only letters, digits and ./_+@-")
+    run = PROJECT / deployment.run_folder
+    pool = deployment.app_server == "pool"
+    names = [f"app_{number + 1}" for number in range(deployment.web_concurrency)]
+    sockets = [run / f"{name}.sock" for name in (names if pool else ["app"])]
+    if len(os.fsencode(sockets[-1])) > SOCKET_PATH:
+        raise SystemExit(f"{sockets[-1]}: too long for the address of a socket; set RUN_FOLDER")
+    # Shorter than the application keeps connections, so that none is used while it is being closed.
+    idle = 0.8 * min(settings.keepalive_timeout, settings.drain_timeout)
+    return {
+        **deployment.model_dump(),
+        **nginx_facts(),
+        "settings": settings,
+        "project": PROJECT,
+        "deploy": DEPLOY,
+        "run_folder": run,
+        "bin": Path(sys.prefix, "bin"),
+        "proxies": [network for network in settings.trusted_proxies if network != "unix"],
+        "root": os.geteuid() == 0,
+        "ipv6": Path("/proc/net/if_inet6").exists(),
+        "static": STATIC,
+        "uploads": PROJECT / settings.upload_folder,
+        "accel": f"{(settings.accel_redirect or '/_files').rstrip('/')}/",
+        "acme_folder": PROJECT / deployment.acme_folder,
+        "tls_certificate": deployment.tls_certificate and PROJECT / deployment.tls_certificate,
+        "tls_key": deployment.tls_key and PROJECT / deployment.tls_key,
+        "server_names": " ".join("_" if host == "*" else host for host in settings.allowed_hosts),
+        "sockets": sockets,
+        "upstream_idle_ms": int(idle * 1000),
+        "max_body": int(settings.max_body_size),
+        "max_upload": deployment.nginx_max_upload or settings.max_upload_size + UPLOAD_OVERHEAD,
+        # As long as gunicorn's own, and a little.
+        "stop_timeout": 3 * int(settings.graceful_timeout) + 10,
+    }
+
+
+def main(arguments: list[str]) -> None:
+    """Render the files that are named. Raises SystemExit when it cannot."""
+    *files, folder = arguments if len(arguments) > 1 else [*arguments, ""]
+    if not files or not all((DEPLOY / name).is_file() for name in files):
+        raise SystemExit(f"{__doc__}\nNo such file in {DEPLOY}, or none was named.")
+    environment = Environment(
+        autoescape=False,  # noqa: S701  # these are not HTML
+        keep_trailing_newline=True,
+        loader=FileSystemLoader(DEPLOY),
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    known = context()
+    for name in files:
+        text = environment.get_template(name).render(known)
+        if folder:
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+            Path(folder, Path(name).name).write_text(text)
+        else:
+            sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

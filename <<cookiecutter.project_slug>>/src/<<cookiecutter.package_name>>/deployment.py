@@ -1,0 +1,79 @@
+"""What surrounds the application in production, as far as it can be set: gunicorn, nginx, users, paths.
+
+Read by deploy/gunicorn.conf.py and deploy/render.py; described in .env.example.
+"""
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_settings import BaseSettings
+
+from .settings import FROM_ENVIRONMENT
+
+SOCKET_PATH: Final = 107
+"""Bytes that the address of a Unix socket may have."""
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _plain(path: Path) -> Path:
+    """Refuse what one of the configuration files would read as something else than a path."""
+    if not re.fullmatch(r"[\w./+@-]+", str(path)):
+        raise ValueError("a path here has only letters, digits and . / _ + @ -")
+    return path
+
+
+def _address(text: str) -> str:
+    return text and str(ip_address(text))
+
+
+def _user(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][\w.-]{0,31}", name):
+        raise ValueError("this is not the name of a user")
+    return name
+
+
+PlainPath = Annotated[Path, AfterValidator(_plain)]
+
+
+class Deployment(BaseSettings):
+    """What can be set around the application. Raises pydantic.ValidationError, as Settings does."""
+
+    model_config = FROM_ENVIRONMENT
+
+    # Of gunicorn.
+    bind: str = ""
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    web_concurrency: int = Field(default=2, ge=1, le=1000)
+    worker_timeout: int = Field(default=30, ge=2)
+    max_requests: int = Field(default=0, ge=0)
+
+    # Of the files in deploy/.
+    app_server: Literal["gunicorn", "pool"] = "gunicorn"
+    service_user: Annotated[str, AfterValidator(_user)] = "<< cookiecutter.__service_user >>"
+    nginx_group: Annotated[str, AfterValidator(_user)] = "www-data"
+    run_folder: PlainPath = Path("run")
+    listen_address: Annotated[str, AfterValidator(_address)] = ""
+    listen_port: Port = 8000
+    tls_certificate: PlainPath | None = None
+    tls_key: PlainPath | None = None
+    tls_port: Port = 8443
+    acme_folder: PlainPath = Path("run/acme")
+    nginx_access_log: PlainPath = Path("/dev/stdout")
+    nginx_max_upload: Annotated[str, Field(pattern=r"^(\d+[kKmMgG]?)?$")] = ""
+    nginx_worker_processes: Annotated[str, Field(pattern=r"^(auto|[1-9]\d*)$")] = "auto"
+    nginx_worker_connections: int = Field(default=4096, ge=16)
+    nginx_worker_open_files: int = Field(default=16384, ge=32)
+
+    @model_validator(mode="after")
+    def _agree(self) -> "Deployment":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("TLS_CERTIFICATE and TLS_KEY are set both or neither")
+        if self.nginx_worker_open_files < 2 * self.nginx_worker_connections:
+            # A request that is passed on is two connections.
+            raise ValueError("NGINX_WORKER_OPEN_FILES is at least twice NGINX_WORKER_CONNECTIONS")
+        return self

@@ -1,0 +1,131 @@
+"""nginx and the project's processes under supervisord, started by the project's own script."""
+
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPResponse
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+from conftest import PRODUCTION, Project, Server, clean_environment, free_port, started, wait_for
+from workers import EXTRA
+
+UNPRIVILEGED = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
+"""Root without the power of root: neither its user id nor a capability, but its files."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What runs, and where."""
+
+    project: Project
+    server: Server
+    port: int
+    run: Path
+    uploads: Path
+    environment: dict[str, str]
+
+    @property
+    def base(self) -> str:
+        """The URL without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def control(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Ask supervisord."""
+        command = [self.project.bin / "supervisorctl", "-c", self.run / "supervisord.conf"]
+        return subprocess.run(
+            [*command, *arguments],
+            env=clean_environment(**self.environment),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run one of the project's targets, as whoever has started it would."""
+        return subprocess.run(
+            ["make", *arguments],
+            cwd=self.project.path,
+            env=clean_environment(**self.environment),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def pid(self, name: str) -> int:
+        """Return the process that supervisord keeps under a name."""
+        return int(self.control("pid", f"site:{name}").stdout)
+
+    def members(self) -> list[str]:
+        """Return the names of the application's own processes."""
+        lines = self.control("status").stdout.splitlines()
+        names = [line.split()[0].removeprefix("site:") for line in lines]
+        return [name for name in names if name != "nginx"]
+
+    def lines(self) -> list[dict[str, object]]:
+        """Return what nginx and the project have logged in JSON."""
+        text = self.server.output().splitlines()
+        return [json.loads(line) for line in text if line.startswith("{")]
+
+    def access(self, path: str, by: str) -> list[dict[str, object]]:
+        """Return the lines of a path in an access log: nginx's, or the project's (``access``)."""
+        return [line for line in self.lines() if line["logger"] == by and line.get("path") == path]
+
+
+def answers(port: int) -> bool:
+    """Tell whether the project answers behind nginx."""
+    try:
+        answer = httpx.get(f"http://127.0.0.1:{port}/livez", trust_env=False, timeout=5)
+    except httpx.TransportError:
+        return False
+    return answer.status_code in {200, 301}
+
+
+@contextmanager
+def stack(project: Project, app_server: str, **environment: str) -> Iterator[Stack]:
+    """Start the project behind nginx, with the handlers of EXTRA, on a port of its own."""
+    project.make("static")
+    with TemporaryDirectory() as name:  # whose path is short enough for the address of a socket
+        folder = Path(name)
+        # Imported by every Python, as the servers are started by the project's own files.
+        (folder / "sitecustomize.py").write_text(EXTRA.format(package=project.package))
+        port = free_port()
+        variables = PRODUCTION | {
+            "PYTHONPATH": name,
+            "APP_SERVER": app_server,
+            "RUN_FOLDER": str(folder / "run"),
+            "UPLOAD_FOLDER": str(folder / "uploads"),
+            "LISTEN_ADDRESS": "127.0.0.1",
+            "LISTEN_PORT": str(port),
+            "NGINX_WORKER_PROCESSES": "1",
+            **environment,
+        }
+        command = [*(UNPRIVILEGED if os.geteuid() == 0 else []), "deploy/start.sh"]
+        with started(
+            command, folder / "log", lambda: answers(port), project.path, **variables
+        ) as server:
+            found = Stack(project, server, port, folder / "run", folder / "uploads", variables)
+            wait_for(lambda: "STARTING" not in found.control("status").stdout, "all to run")
+            yield found
+
+
+def ask(address: int | Path, head: str, body: bytes = b"") -> tuple[int, Message, str]:
+    """Say something to a port or a Unix socket, which may stop listening in the middle of it.
+
+    Return status, headers and body of the answer.
+    """
+    family = socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET
+    with socket.socket(family) as connection:
+        connection.settimeout(20)
+        connection.connect(str(address) if isinstance(address, Path) else ("127.0.0.1", address))
+        with suppress(ConnectionError):
+            connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n" + body)
+        answer = HTTPResponse(connection)
+        answer.begin()
+        return answer.status, answer.headers, answer.read().decode()

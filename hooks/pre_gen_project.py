@@ -19,8 +19,8 @@ INSTALLED = """
     iniconfig jinja2 librt limits markupsafe multidict mypy mypy_extensions mypyc orjson
     packaging pathspec pathvalidate pip pkg_resources pluggy propcache py pycparser pydantic
     pydantic_core pydantic_settings pygments pytest pytest_aiohttp pytest_asyncio pytest_cov
-    ruff setuptools six structlog typing_extensions typing_inspection uv uvloop watchfiles wrapt
-    yarl
+    ruff setuptools six structlog supervisor typing_extensions typing_inspection uv uvloop
+    watchfiles wrapt yarl
 """.split()  # noqa: SIM905
 # Distributions among them that have another name than what they install.
 DISTRIBUTIONS = ["argon2_cffi", "argon2_cffi_bindings", "python_dotenv"]
@@ -31,7 +31,7 @@ OTHER_STDLIB = """
     tomllib uu xdrlib
 """.split()  # noqa: SIM905
 # Folders of the project that Python could import in its place.
-OF_THE_PROJECT = ["deploy", "src", "tests", "uploads"]
+OF_THE_PROJECT = ["certs", "deploy", "run", "src", "tests", "uploads"]
 
 JOINERS = "\u200c\u200d\u200e\u200f"  # that emoji and right-to-left scripts need
 DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")

@@ -111,6 +111,8 @@ def stack(project: Project, app_server: str, **environment: str) -> Iterator[Sta
             command, folder / "log", lambda: answers(port), project.path, **variables
         ) as server:
             found = Stack(project, server, port, folder / "run", folder / "uploads", variables)
+            count = 2 if app_server == "pool" else 1
+            wait_for(lambda: len(list(found.run.glob("app*.sock"))) == count, "its sockets")
             wait_for(lambda: "STARTING" not in found.control("status").stdout, "all to run")
             yield found
 

@@ -25,9 +25,16 @@ fi
 case "${1:-}" in
 demo) ;;
 test)
+    need buildah buildah
     need chromium chromium
     need curl curl
+    need debootstrap debootstrap
     need nginx nginx
+    need openssl openssl
+    need systemd-analyze systemd
+    need systemd-nspawn systemd-container
+    [ -e /usr/lib/nginx/modules/ngx_http_brotli_static_module.so ] ||
+        missing="$missing libnginx-mod-http-brotli-static"
     # Playwright's own node needs it, and brings it not.
     ldconfig -p | grep -q 'libatomic\.so\.1' || missing="$missing libatomic1"
     ;;
@@ -50,4 +57,5 @@ else
 fi
 echo "Installing Debian packages, which may take a minute:$missing"
 $sudo apt-get -qq update
+# shellcheck disable=SC2086  # several words
 $sudo env DEBIAN_FRONTEND=noninteractive $install >/dev/null

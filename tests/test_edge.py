@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
-from conftest import Project, Tab, client, free_port, started, wait_for
+from conftest import Project, Tab, client, free_port, started
 from stack import UNPRIVILEGED, Stack, stack
 from workers import run
 

@@ -180,6 +180,7 @@ def test_missing_packages_are_named_to_who_may_not_install_them(tmp_path: Path) 
         (tmp_path / name).write_text("#!/bin/sh\necho 65534\n")
         (tmp_path / name).chmod(0o755)
     script = (ROOT / "tests/system-packages.sh").read_text()
+    script = script.replace("[ -e /usr/lib/nginx/modules/", "[ -e /")  # or it is found
     assert script.count(':/usr/sbin:/sbin"') == 1
     done = subprocess.run(
         ["/bin/sh", "-s", "test"],
@@ -191,7 +192,10 @@ def test_missing_packages_are_named_to_who_may_not_install_them(tmp_path: Path) 
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    names = "chromium curl nginx libatomic1"
+    names = (
+        "buildah chromium curl debootstrap nginx openssl systemd systemd-container "
+        "libnginx-mod-http-brotli-static libatomic1"
+    )
     assert line.startswith(f"Missing: {names}. Please run: sudo apt-get update")
     assert line.endswith(f"apt-get install --yes --no-install-recommends {names}")
 

@@ -1,0 +1,175 @@
+"""The files of deploy/ read together, as they are filled in: do they agree?"""
+
+import configparser
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import PRODUCTION, Project, clean_environment
+
+Render = Callable[..., str]
+
+
+@pytest.fixture
+def render(installed: Project) -> Render:
+    """Fill a file in, with these settings."""
+
+    def render(name: str, **environment: str) -> str:
+        return subprocess.run(
+            [installed.bin / "python", "deploy/render.py", name],
+            cwd=installed.path,
+            env=clean_environment(**(PRODUCTION | {"RUN_FOLDER": "/run/test"} | environment)),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+
+    return render
+
+
+def settings(project: Project, **environment: str) -> dict[str, float]:
+    """Return the numbers among the application's settings."""
+    program = f"""
+from {project.package}.settings import Settings
+print({{key: float(value) for key, value in Settings() if isinstance(value, (int, float))}})
+"""
+    done = subprocess.run(
+        [project.bin / "python", "-c", program],
+        cwd=project.path,
+        env=clean_environment(**(PRODUCTION | environment)),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return dict(eval(done.stdout))
+
+
+def gunicorn(project: Project, **environment: str) -> dict[str, str]:
+    """Return gunicorn's configuration, as it prints it."""
+    command = [project.bin / "gunicorn", "--config", "deploy/gunicorn.conf.py", "--print-config"]
+    done = subprocess.run(
+        command,
+        cwd=project.path,
+        env=clean_environment(**(PRODUCTION | environment)),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return dict(re.findall(r"^(\w+) += (.*)$", done.stdout, re.MULTILINE))
+
+
+def one(pattern: str, text: str) -> str:
+    """Return the only match."""
+    (found,) = set(re.findall(pattern, text, re.MULTILINE))
+    return str(found)
+
+
+SETTINGS = [
+    {},
+    {"MAX_BODY_SIZE": "2MiB", "MAX_UPLOAD_SIZE": "3GiB"},
+    {"GRACEFUL_TIMEOUT": "100", "DRAIN_TIMEOUT": "2", "KEEPALIVE_TIMEOUT": "1.5"},
+]
+
+
+@pytest.mark.parametrize("given", SETTINGS, ids=lambda given: "-".join(given) or "defaults")
+def test_nginx_agrees_with_the_settings(
+    given: dict[str, str], installed: Project, render: Render
+) -> None:
+    app = settings(installed, **given)
+    site = render("nginx/site.conf", **given)
+    server, uploads = map(int, re.findall(r"client_max_body_size (\d+);", site))
+    views = installed.path / "src" / installed.package / "admin/files/views.py"
+    overhead = eval(one(r"^OVERHEAD: Final = (.+)$", views.read_text()))
+    assert server == app["max_body_size"]
+    assert uploads == app["max_upload_size"] + overhead
+    idle = int(one(r"^    keepalive_timeout (\d+)ms;", site)) / 1000
+    assert 0 < idle < min(app["keepalive_timeout"], app["drain_timeout"])
+    sockets = installed.path / "src" / installed.package / "live/sockets.py"
+    heartbeat = float(one(r"^HEARTBEAT: Final = (.+)$", sockets.read_text()))
+    assert int(one(r"proxy_read_timeout (\d+)s;", site)) > 2 * heartbeat
+
+
+@pytest.mark.parametrize("given", SETTINGS, ids=lambda given: "-".join(given) or "defaults")
+def test_whoever_stops_a_server_waits_longer_than_it_does(
+    given: dict[str, str], installed: Project, render: Render
+) -> None:
+    graceful = settings(installed, **given)["graceful_timeout"]
+    master = int(gunicorn(installed, **given)["graceful_timeout"])
+    # Handlers, shielded work and periodic work have that long each.
+    assert master > 3 * graceful
+    nginx = int(one(r"worker_shutdown_timeout (\d+)s;", render("nginx/nginx.conf", **given)))
+    assert nginx >= graceful
+    for server in ("gunicorn", "pool"):
+        text = render("supervisord/supervisord.conf", **given, APP_SERVER=server)
+        conf = configparser.RawConfigParser()
+        conf.read_string(text)
+        assert int(conf["program:app"]["stopwaitsecs"]) > master
+        assert int(conf["program:nginx"]["stopwaitsecs"]) > nginx
+    unit = render("systemd/app.service", **given)
+    assert int(one(r"^TimeoutStopSec=(\d+)$", unit)) > master
+
+
+def test_a_container_is_given_enough_time_to_stop(installed: Project) -> None:
+    master = int(gunicorn(installed)["graceful_timeout"])
+    compose = yaml.safe_load((installed.path / "deploy/docker/compose.yaml").read_text())
+    assert {service["stop_grace_period"] for service in compose["services"].values()} == {"2m"}
+    readme = (installed.path / "deploy/README.md").read_text()
+    assert 120 == int(one(r"--stop-timeout (\d+)", readme)) > master
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "pool"])
+def test_sockets_meet(server: str, installed: Project, render: Render) -> None:
+    variables = {"APP_SERVER": server, "WEB_CONCURRENCY": "3"}
+    upstream = re.findall(r"server unix:(\S+) ", render("nginx/site.conf", **variables))
+    text = render("supervisord/supervisord.conf", **variables)
+    conf = configparser.RawConfigParser()
+    conf.read_string(text)
+    program = conf["program:app"]
+    if server == "gunicorn":
+        assert upstream == [one(r'BIND="unix:([^"]+)"', program["environment"])]
+        listening = re.findall(r"^ListenStream=(.+)$", render("systemd/app.socket"), re.MULTILINE)
+        assert upstream == listening
+    else:
+        path = one(r"--path (\S+)", program["command"])
+        first, count = int(program["numprocs_start"]), int(program["numprocs"])
+        numbers = range(first, first + count)
+        assert upstream == [path.replace("%(process_num)s", str(each)) for each in numbers]
+    assert Path(upstream[0]).parent == Path("/run/test")
+    # And what nginx sends, the application names.
+    accel = one(r'ACCEL_REDIRECT="([^"]+)"', program["environment"])
+    assert f"    location {accel} {{\n        internal;" in render("nginx/site.conf", **variables)
+
+
+def test_ports_meet(installed: Project, render: Render) -> None:
+    docker = installed.path / "deploy/docker"
+    dockerfile = (docker / "Dockerfile").read_text()
+    port = one(r"^EXPOSE (\d+)$", dockerfile)
+    assert one(r"^    PORT=(\d+)", dockerfile) == port
+    compose = yaml.safe_load((docker / "compose.yaml").read_text())
+    assert compose["services"]["nginx"]["ports"] == ["${PUBLISH:-8080}:" + port]
+    environment = compose["services"]["nginx"]["environment"]
+    assert environment["LISTEN_PORT"] == port
+    text = render("nginx/site.conf", LISTEN_PORT=environment["LISTEN_PORT"], LISTEN_ADDRESS="")
+    assert re.search(rf"^    listen {port} ", text, re.MULTILINE)
+    bound = gunicorn(installed, BIND="", HOST="0.0.0.0", PORT=port)["bind"]
+    assert f"0.0.0.0:{port}" in bound
+    socket = environment["BIND"].removeprefix("unix:")
+    text = render("nginx/site.conf", RUN_FOLDER=str(Path(socket).parent))
+    assert f"server unix:{socket} " in text
+
+
+def test_each_file_is_named_by_the_readme_or_another_file(installed: Project) -> None:
+    """A file that nothing leads to is one that nobody uses."""
+    deploy = installed.path / "deploy"
+    files = [path for path in deploy.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    text = "\n".join(path.read_text() for path in files)
+    text += (installed.path / "Makefile").read_text()
+    for path in files:
+        # Such as error.html, of which nginx makes the name from the kind.
+        names = {path.name, path.name.replace(path.suffix, ".$1"), str(path.relative_to(deploy))}
+        names |= {f"{path.name.removesuffix(path.suffix)}.conf", '~ app_server ~ ".conf"'}
+        names -= set() if path.suffix == ".conf" else {'~ app_server ~ ".conf"'}
+        assert path.name == "README.md" or any(name in text for name in names), path

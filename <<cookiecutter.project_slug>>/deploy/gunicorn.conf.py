@@ -57,12 +57,13 @@ def post_worker_init(worker: GunicornWebWorker) -> None:
 
     def beat() -> None:
         nonlocal seconds
-        sd_notify("READY=1\nWATCHDOG=1", worker.log)
+        if worker.booted:  # which it is once it listens
+            sd_notify("READY=1\nWATCHDOG=1", worker.log)
         if not worker.alive:
             worker.notify()
             seconds -= 1
         if seconds > 0:
-            worker.loop.call_later(1, beat)
+            worker.loop.call_later(1 if worker.booted else 0.1, beat)
 
     worker.loop.call_soon(beat)
     worker.loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, _TERMINATING)

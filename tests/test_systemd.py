@@ -1,0 +1,573 @@
+"""The project under a real systemd, in a machine of its own: units, socket, watchdog, sandbox."""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import aiohttp
+import httpx
+import pytest
+from conftest import (
+    SECRET,
+    Project,
+    clean_environment,
+    client,
+    free_port,
+    sign_in,
+    started,
+    wait_for,
+)
+from debian import copy, tree
+from load import load
+from workers import EXTRA, run
+
+pytestmark = pytest.mark.xdist_group("debian")
+
+HOME = Path("/opt/my-service")
+UNITS = ("my-service.service", "my-service.socket")
+SETTINGS = {
+    "ENVIRONMENT": "production",
+    "SECRET_KEYS": SECRET,
+    "RUN_FOLDER": "/run/my-service",
+    "NGINX_ACCESS_LOG": "/var/log/nginx/my-service.log",
+    "LISTEN_ADDRESS": "127.0.0.1",
+    # So that the tests wait less.
+    "DRAIN_TIMEOUT": "2",
+    "WORKER_TIMEOUT": "5",
+}
+INSTALL = """
+useradd --system --user-group --home-dir /opt/my-service --shell /usr/sbin/nologin my-service
+.venv/bin/python -m compileall -q src
+chown root:my-service .env
+chmod 640 .env
+install --directory --owner my-service --group www-data --mode 2750 uploads
+runuser -u my-service -- .venv/bin/gunicorn --check-config --config deploy/gunicorn.conf.py
+.venv/bin/python deploy/render.py systemd/app.service > /etc/systemd/system/my-service.service
+.venv/bin/python deploy/render.py systemd/app.socket > /etc/systemd/system/my-service.socket
+.venv/bin/python deploy/render.py nginx/site.conf > /etc/nginx/sites-enabled/my-service
+systemctl daemon-reload
+systemctl enable --now my-service
+nginx -t
+systemctl reload nginx
+"""
+"""What an administrator does, in the project's folder, once its virtual environment and .env are there."""
+
+ATTEMPTS = """
+import mmap, os, socket, subprocess, time
+from pathlib import Path
+
+def report(attempt, *arguments):
+    try:
+        return str(attempt(*arguments))
+    except OSError as error:
+        return type(error).__name__
+
+def write(path):
+    Path(path).write_text("#!/bin/sh\\n")
+    return "written"
+
+def execute(path):
+    write(path)
+    Path(path).chmod(0o700)
+    return subprocess.run([path], check=False)
+
+def map_executable():
+    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+
+async def attempts(request):
+    own = Path("uploads/own")
+    return web.json_response({
+        "user": os.getuid(),
+        "network": os.readlink("/proc/self/ns/net"),
+        "processes of": sorted({path.stat().st_uid for path in Path("/proc").glob("[0-9]*")}),
+        "write": {path: report(write, path) for path in request.query.getall("write")},
+        "execute": {path: report(execute, path) for path in request.query.getall("execute")},
+        "connect": report(socket.create_connection, ("127.0.0.1", 1)),
+        "be root": report(os.setuid, 0),
+        "give away": [report(write, own), report(os.chown, own, 0, 0)],
+        "set user id": report(own.chmod, 0o4755),
+        "map": report(map_executable),
+        "home": report(os.listdir, "/root"),
+    })
+
+extended = server.create_app
+
+def create_late(settings):
+    time.sleep(float(os.environ.get("LATE", 0)))
+    app = extended(settings)
+    app.router.add_get("/attempts", attempts)
+    return app
+
+server.create_app = create_late
+"""
+"""A handler that tries what it should not be able to do; and a worker that is long in starting."""
+
+
+@pytest.fixture(scope="module")
+def units(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both units, as rendered where the project is installed."""
+    folder = tmp_path_factory.mktemp("units")
+    for unit in UNITS:
+        done = subprocess.run(
+            [installed.bin / "python", "deploy/render.py", f"systemd/app{Path(unit).suffix}"],
+            cwd=installed.path,
+            env=clean_environment(RUN_FOLDER="/run/my-service"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        (folder / unit).write_text(done.stdout)
+    return folder
+
+
+def analyze(*arguments: str | Path) -> str:
+    """Return what systemd-analyze says. Raises AssertionError when it fails."""
+    done = subprocess.run(
+        ["systemd-analyze", "--no-pager", *arguments],
+        env=clean_environment(SYSTEMD_COLORS="0"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_systemd_has_nothing_to_say_about_the_units(units: Path) -> None:
+    assert analyze("verify", *(units / unit for unit in UNITS)) == ""
+
+
+def exposure(unit: Path) -> float:
+    """Return the overall exposure level of a service, at most 10."""
+    said = analyze("security", "--offline=true", unit)
+    level = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
+    assert level, said
+    return float(level[1])
+
+
+def test_the_service_is_hardly_exposed(units: Path, tmp_path: Path) -> None:
+    service = units / UNITS[0]
+    analyze("security", "--offline=true", "--threshold=11", service)
+    text = service.read_text()
+    said = re.search(r"the exposure \(.+\) is then ([\d.]+) and not ([\d.]+)\.", text)
+    assert said
+    assert exposure(service) == pytest.approx(float(said[2]), abs=0.2)  # which version counts how
+    for old, new in (
+        ("PrivateNetwork=yes", ""),
+        ("RestrictAddressFamilies=AF_UNIX", "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"),
+        ("IPAddressDeny=any", ""),
+    ):
+        assert text.count(f"\n{old}\n") == 1
+        text = text.replace(f"\n{old}\n", f"\n{new}\n")
+    opened = tmp_path / "my-service.service"
+    opened.write_text(text)
+    assert exposure(opened) == pytest.approx(float(said[1]), abs=0.2)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that systemd has booted; it shares the network with this one."""
+
+    tree: Path
+    leader: int
+    port: int
+    since: float = 0
+    """When the test began, in seconds since 1970."""
+
+    @property
+    def base(self) -> str:
+        """The site's URL, without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def attempt(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run a command in the machine, as root and in the project's folder."""
+        enter = ["nsenter", f"--target={self.leader}", "--all", "--"]
+        within = ["env", "--chdir", HOME if (self.tree / HOME.relative_to("/")).exists() else "/"]
+        return subprocess.run(
+            [*enter, *within, *command],
+            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def run(self, *command: str | Path) -> str:
+        """Run a command, and return what it says. Raises AssertionError when it fails."""
+        done = self.attempt(*command)
+        assert done.returncode == 0, f"{command}: {done.stdout}\n{self.journal()[-4000:]}"
+        return done.stdout.strip()
+
+    def journal(self) -> str:
+        """Return what the service has said since then, and systemd of it."""
+        command = ["journalctl", "--unit=my-service", "--output=cat", f"--since=@{self.since:.3f}"]
+        return self.attempt(*command).stdout
+
+    def show(self, name: str, unit: str = "my-service.service") -> str:
+        """Return a property of a unit."""
+        return self.run("systemctl", "show", "--value", f"--property={name}", unit)
+
+    def master(self) -> int:
+        """Return gunicorn's process, as the machine numbers it."""
+        return int(self.show("MainPID"))
+
+    def workers(self) -> set[int]:
+        """Return the master's children."""
+        master = self.master()
+        done = self.attempt("cat", f"/proc/{master}/task/{master}/children")
+        return {int(pid) for pid in done.stdout.split()} if done.returncode == 0 else set()
+
+    def kill(self, number: signal.Signals, *pids: int) -> None:
+        """Send a signal."""
+        self.run("sh", "-c", f"kill -{number.value} {' '.join(map(str, pids))}")
+
+    def answers(self) -> bool:
+        """Tell whether the application answers behind nginx."""
+        with client() as http, suppress(httpx.TransportError):
+            return http.get(f"{self.base}/livez").status_code == 200
+        return False
+
+    def reload(self) -> None:
+        """Reload the service, and wait until all workers are others."""
+        before = self.workers()
+        self.run("systemctl", "reload", "my-service")
+        wait_for(lambda: not before & self.workers(), "the old workers to end", 60)
+        wait_for(lambda: len(self.workers()) == 2, "new workers")
+
+    @contextmanager
+    def settings(self, **changed: str) -> Iterator[None]:
+        """Change .env for a while."""
+        path = self.tree / HOME.relative_to("/") / ".env"
+        before = path.read_text()
+        path.write_text(before + "".join(f"{key}={value}\n" for key, value in changed.items()))
+        try:
+            yield
+        finally:
+            path.write_text(before)
+
+    @contextmanager
+    def dropped_in(self, text: str) -> Iterator[None]:
+        """Have systemd read more of the service for a while."""
+        folder = self.tree / "etc/systemd/system/my-service.service.d"
+        folder.mkdir(exist_ok=True)
+        path = folder / "while.conf"
+        path.write_text(f"[Service]\n{text}\n")
+        self.run("systemctl", "daemon-reload")
+        try:
+            yield
+        finally:
+            path.unlink()
+            self.run("systemctl", "daemon-reload")
+
+
+def install(project: Project, tree: Path, **settings: str) -> None:
+    """Put the project and what it needs into the tree, as make install would in the machine."""
+    home = tree / HOME.relative_to("/")
+    project.make("static")
+    copy(project.path, home, "./.venv", "./.env", "./uploads", "./run", "./tests")
+    subprocess.run(
+        ["chroot", tree, "python3", "-m", "venv", "--without-pip", HOME / ".venv"], check=True
+    )
+    (library,) = (project.path / ".venv/lib").iterdir()
+    tools = ("mypy", "*mypyc*", "mypy-*", "pip", "setuptools", "ruff*")
+    copy(library, home / ".venv/lib" / library.name, *tools)
+    # What was installed names the folder in which it was: a link and a program's first line.
+    for path in (*(home / ".venv").rglob("*.pth"), home / ".venv/bin/gunicorn"):
+        if path.name == "gunicorn":
+            path.write_text((project.bin / "gunicorn").read_text())
+            path.chmod(0o755)
+        path.write_text(path.read_text().replace(str(project.path), str(HOME)))
+    (home / ".env").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+    extra = tree / "opt/extra"
+    extra.mkdir()
+    # Imported by every Python that is told to look there.
+    (extra / "sitecustomize.py").write_text(EXTRA.format(package=project.package) + ATTEMPTS)
+    compiled = [".venv/bin/python", "-m", "compileall", "-q", ".venv/lib"]  # but what is for others
+    subprocess.run(
+        ["chroot", tree, "env", "--chdir", HOME, *compiled], check=False, capture_output=True
+    )
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started, if it is there."""
+    with suppress(OSError):
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    return []
+
+
+def first_process(nspawn: int) -> int:
+    """Return what is process 1 in the machine, by its number here; 0 as long as there is none."""
+    for child in children(nspawn):
+        with suppress(OSError):
+            if re.search(r"^NSpid:.*\t1$", Path(f"/proc/{child}/status").read_text(), re.MULTILINE):
+                return child
+    return 0
+
+
+def inhabitants(namespace: Path) -> list[int]:
+    """Return the processes of a machine, by its namespace of processes."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "ns/pid").readlink() == namespace:
+                found.append(int(process.name))
+    return found
+
+
+@contextmanager
+def booted(tree: Path, log: Path, port: int) -> Iterator[Machine]:
+    """Boot the tree, and power it off; also when whoever runs the tests is killed."""
+    nspawn = ["setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "--register=no", "--keep-unit"]
+    with started([*nspawn, "--boot", f"--directory={tree}"], log, lambda: True, tree) as server:
+        try:
+            wait_for(lambda: first_process(server.process.pid), "systemd")
+            machine = Machine(tree, first_process(server.process.pid), port)
+            namespace = Path(f"/proc/{machine.leader}/ns/pid").readlink()
+            state = ["systemctl", "is-system-running"]
+            wait_for(lambda: machine.attempt(*state).stdout == "running\n", "the boot", 120)
+            assert len(inhabitants(namespace)) > 5
+            yield machine
+            machine.run("systemctl", "poweroff")
+            assert server.process.wait(timeout=60) == 0
+            assert inhabitants(namespace) == []
+        finally:
+            for child in children(server.process.pid):  # which take all of the machine with them
+                os.kill(child, signal.SIGKILL)
+            server.process.wait(timeout=60)
+    assert str(tree) not in Path("/proc/mounts").read_text()
+
+
+@pytest.fixture(scope="module")
+def machine(
+    installed: Project, account: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
+    """A machine in which the project is installed as its README says."""
+    folder = tmp_path_factory.mktemp("machine")
+    port = free_port()
+    made = tree(folder / "tree", "systemd,systemd-sysv,dbus,nginx-light,curl")
+    (made / "etc/nginx/sites-enabled/default").unlink()  # would listen on this machine's port 80
+    install(installed, made, ADMIN_USERS=account, LISTEN_PORT=str(port), **SETTINGS)
+    try:
+        with booted(made, folder / "log", port) as found:
+            found.run("sh", "-eux", "-c", INSTALL)
+            drop_in = made / "etc/systemd/system/my-service.service.d"
+            drop_in.mkdir()
+            (drop_in / "extra.conf").write_text("[Service]\nEnvironment=PYTHONPATH=/opt/extra\n")
+            found.run("systemctl", "daemon-reload")
+            found.run("systemctl", "restart", "my-service")
+            yield found
+    finally:
+        shutil.rmtree(made)
+
+
+@pytest.fixture
+def site(machine: Machine) -> Machine:
+    """The machine, with the service as it should be."""
+    machine.run("systemctl", "reset-failed")
+    machine.run("systemctl", "start", *UNITS)
+    wait_for(lambda: len(machine.workers()) == 2 and machine.answers(), "two workers")
+    return replace(machine, since=time.time())
+
+
+def test_it_came_with_the_machine_and_nothing_failed(site: Machine) -> None:
+    assert site.run("systemctl", "is-enabled", *UNITS) == "enabled\nenabled"
+    assert "0 loaded units listed" in site.run("systemctl", "--failed")
+    assert site.show("User") == "my-service"
+
+
+def test_the_first_request_starts_it(site: Machine) -> None:
+    site.run("systemctl", "stop", "my-service.service")
+    states = site.attempt("systemctl", "is-active", *UNITS).stdout
+    assert states == "inactive\nactive\n"
+    with client() as http:
+        assert http.get(f"{site.base}/about").status_code == 200
+    wait_for(lambda: site.show("ActiveState") == "active", "the service")
+
+
+def test_it_is_started_when_a_worker_can_answer(site: Machine) -> None:
+    site.run("systemctl", "stop", *UNITS)
+    with site.dropped_in("Environment=LATE=3"):
+        site.run("systemctl", "start", "my-service.socket")
+        site.run("systemctl", "start", "--no-block", "my-service.service")
+        wait_for(lambda: site.workers(), "the workers")
+        assert site.show("ActiveState") == "activating"
+        began = time.monotonic()
+        site.run("systemctl", "start", "my-service.service")
+        assert time.monotonic() - began > 1
+        assert site.show("ActiveState") == "active"
+        began = time.monotonic()
+        assert site.answers()
+        assert time.monotonic() - began < 1
+    site.run("systemctl", "restart", "my-service")
+
+
+def test_nginx_serves_pages_files_and_uploads(site: Machine) -> None:
+    content = os.urandom(1024**2)
+    with client() as http:
+        page = http.get(f"{site.base}/")
+        found = re.search(r'href="(/static/site\.css\?v=[^"]+)"', page.text)
+        assert found
+        assert "immutable" in http.get(site.base + found[1]).headers["Cache-Control"]
+        sign_in(http, site.base)
+        uploaded = http.post(f"{site.base}/admin/files/", files={"file": ("large.bin", content)})
+        assert uploaded.status_code == 201
+        assert http.get(site.base + uploaded.headers["Location"]).content == content
+    journal = site.journal()
+    assert "/admin/files/" in journal
+    assert "/static/" not in journal  # nginx has sent them
+    files = site.run("find", "uploads", "-printf", "%M %u:%g %P\n").splitlines()
+    assert "drwxr-s--- my-service:www-data files" in files
+    kept = [line.rpartition("/")[0] for line in files if line.endswith("/content")]
+    assert {line.split(" files/")[0] for line in kept} == {"-rw-r----- my-service:www-data"}
+
+
+def test_only_nginx_may_connect(site: Machine) -> None:
+    ask = [
+        "curl",
+        "--silent",
+        "--unix-socket",
+        "/run/my-service/app.sock",
+        "http://localhost/livez",
+    ]
+    for user, status in (("www-data", 0), ("my-service", 7), ("nobody", 7)):
+        assert site.attempt("runuser", "-u", user, "--", *ask).returncode == status, user
+    # Whose secrets are no business of nginx's.
+    assert site.attempt("runuser", "-u", "www-data", "--", "cat", ".env").returncode == 1
+
+
+def test_what_it_may_not_do(site: Machine) -> None:
+    writable = ["/opt/my-service/uploads/x", "/tmp/x", "/var/tmp/x", "/dev/shm/x"]
+    readonly = [f"/opt/my-service/{path}" for path in ("x", "src/x", ".env", "run/x")]
+    readonly += ["/etc/x", "/opt/x", "/run/x", "/run/my-service/x", "/var/lib/x", "/var/log/x"]
+    query = {"write": writable + readonly, "execute": writable}
+    with client() as http:
+        found = http.get(f"{site.base}/attempts", params=query).json()
+    uid = int(site.run("id", "-u", "my-service"))
+    assert found.pop("network") != site.run("readlink", "/proc/self/ns/net")
+    assert {path for path, said in found.pop("write").items() if said == "written"} == set(writable)
+    assert set(found.pop("execute").values()) == {"PermissionError"}
+    assert found == {
+        "user": uid,
+        "processes of": [uid],
+        "connect": "OSError",  # EAFNOSUPPORT
+        "be root": "PermissionError",
+        "give away": ["written", "PermissionError"],
+        "set user id": "PermissionError",
+        "map": "PermissionError",
+        "home": "PermissionError",
+    }
+    for pid in (site.master(), *site.workers()):
+        status = site.run("cat", f"/proc/{pid}/status")
+        assert re.search(rf"^Uid:\t{uid}\t{uid}\t{uid}\t{uid}$", status, re.MULTILINE)
+        assert set(re.findall(r"^Cap\w+:\t(\w+)$", status, re.MULTILINE)) == {"0" * 16}
+        assert re.search(r"^Seccomp:\t2$", status, re.MULTILINE)
+
+
+def test_reloads_and_restarts_lose_no_request(site: Machine) -> None:
+    master = site.master()
+    with load([site.port], "/about", "/echo") as clients:
+        for _ in range(2):
+            site.reload()
+        assert (site.master(), site.show("NRestarts")) == (master, "0")
+        # What comes while nothing runs waits at the socket.
+        site.run("systemctl", "restart", "my-service")
+        wait_for(lambda: len(site.workers()) == 2, "both workers")
+    assert clients.failures == []
+    assert len(clients.answers) == 4
+    assert min(clients.answers.values()) > 50
+    assert site.master() != master
+
+
+def test_a_reload_with_wrong_settings_is_refused(site: Machine) -> None:
+    before = site.master(), site.workers()
+    with site.settings(LOG_LEVEL="LOUD"):
+        done = site.attempt("systemctl", "reload", "my-service")
+        assert done.returncode == 1
+        assert "Job for my-service.service failed" in done.stdout
+    assert (site.master(), site.workers()) == before
+    assert site.show("ActiveState") == "active"
+    assert site.answers()
+    assert "LOG_LEVEL: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'" in site.journal()
+    site.reload()
+
+
+def test_it_starts_once_wrong_settings_are_mended(site: Machine) -> None:
+    assert site.show("StartLimitIntervalUSec") == "0"  # it does not give up
+    with site.settings(LOG_LEVEL="LOUD"):
+        assert site.attempt("systemctl", "restart", "my-service").returncode == 1
+        wait_for(lambda: int(site.show("NRestarts")) > 1, "attempts to start")
+        assert site.show("ActiveState", "my-service.socket") == "active"
+    wait_for(lambda: site.show("ActiveState") == "active", "the service")
+    assert site.answers()
+
+
+def test_a_worker_that_hangs_is_replaced(site: Machine) -> None:
+    master, (hangs, other) = site.master(), sorted(site.workers())
+    site.kill(signal.SIGSTOP, hangs)
+    wait_for(lambda: hangs not in site.workers(), "the worker to be killed", 60)
+    wait_for(lambda: len(site.workers()) == 2, "another worker")
+    assert other in site.workers()
+    assert (site.master(), site.show("NRestarts")) == (master, "0")
+    assert "WORKER TIMEOUT" in site.journal()
+
+
+def test_the_watchdog_restarts_what_hangs_as_a_whole(site: Machine) -> None:
+    assert site.show("WatchdogUSec") == "10s"
+    restarts, master, workers = int(site.show("NRestarts")), site.master(), site.workers()
+    site.kill(signal.SIGSTOP, master, *workers)
+    wait_for(lambda: site.master() not in {0, master}, "another master", 60)
+    wait_for(site.answers, "an answer")
+    assert int(site.show("NRestarts")) == restarts + 1
+    assert not workers & site.workers()
+    assert "Watchdog timeout" in site.journal()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_it_comes_back_when_its_master_is_killed(number: signal.Signals, site: Machine) -> None:
+    master, workers = site.master(), site.workers()
+    site.kill(number, master)
+    wait_for(lambda: site.master() not in {0, master}, "another master", 60)
+    wait_for(site.answers, "an answer")
+    assert not workers & site.workers()
+
+
+async def last_moments(site: Machine) -> tuple[int | None, str, str]:
+    """Stop the service; return how a WebSocket ended, a slow request, and the stopping."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{site.base}/live", protocols=["live.v1"], origin=site.base) as socket,
+    ):
+        async with asyncio.TaskGroup() as tasks:
+            slow = tasks.create_task(session.get(f"{site.base}/slow?seconds=4"))
+            # Whose line in the log is written at the end; this one is asked after it.
+            while (await session.get(f"{site.base}/livez")).status != 200:
+                pass
+            stop = asyncio.to_thread(site.run, "systemctl", "stop", "my-service.socket")
+            stopped = tasks.create_task(stop)
+            await socket.receive()
+        return socket.close_code, await slow.result().text(), stopped.result()
+
+
+def test_it_stops_gracefully(site: Machine) -> None:
+    """And with its socket, so that no request starts it again."""
+    assert run(last_moments(site)) == (1001, "slept", "")
+    assert site.attempt("systemctl", "is-active", *UNITS).stdout == "inactive\ninactive\n"
+    assert site.show("Result") == "success"
+    assert site.attempt("test", "-e", "/run/my-service/app.sock").returncode == 1
+    with client() as http:
+        assert http.get(f"{site.base}/livez").status_code == 502

@@ -25,12 +25,13 @@ fi
 case "${1:-}" in
 demo) ;;
 test)
-    need buildah buildah
     need chromium chromium
     need curl curl
     need debootstrap debootstrap
     need nginx nginx
     need openssl openssl
+    need podman podman
+    need runc runc
     need systemd-analyze systemd
     need systemd-nspawn systemd-container
     [ -e /usr/lib/nginx/modules/ngx_http_brotli_static_module.so ] ||

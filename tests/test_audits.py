@@ -1,11 +1,14 @@
 """What tools that know the formats say of the files that are baked: nothing."""
 
+import json
 import subprocess
 import sys
+from getpass import getuser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from conftest import Bake
+from conftest import PRODUCTION, Bake, Project, clean_environment
 from test_answers import everything_hostile
 
 ANSWERS = [{}, {"project_slug": "A.b_c-9"}, everything_hostile()]
@@ -39,3 +42,35 @@ def test_an_auditor_finds_nothing(
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"APP_SERVER": "pool", "TRUSTED_PROXIES": "10.0.0.0/8,unix", "ALLOWED_HOSTS": "*"},
+        {"TLS_CERTIFICATE": "certs/localhost.pem", "TLS_KEY": "certs/localhost.key"},
+    ],
+    ids=["plain", "pool", "tls"],
+)
+def test_nginx_and_gixy_find_nothing(
+    environment: dict[str, str], installed: Project, tmp_path: Path
+) -> None:
+    installed.make("certs")
+    command = [installed.bin / "python", "deploy/render.py", "nginx/nginx.conf", "nginx/site.conf"]
+    with TemporaryDirectory() as run:  # whose path is short enough for the address of a socket
+        variables = PRODUCTION | environment | {"RUN_FOLDER": run, "SERVICE_USER": getuser()}
+        variables |= {"NGINX_ACCESS_LOG": str(tmp_path / "log")}
+        subprocess.run(
+            [*command, run], cwd=installed.path, env=clean_environment(**variables), check=True
+        )
+        test = ["nginx", "-t", "-e", "stderr", "-c", f"{run}/nginx.conf"]
+        done = subprocess.run(test, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "warn" not in done.stderr
+        gixy = [Path(sys.executable).with_name("gixy"), "--format=json", f"{run}/nginx.conf"]
+        done = subprocess.run(gixy, capture_output=True, text=True, check=False)
+        found = json.loads(done.stdout)
+    # site.conf says why Host is passed on as it is.
+    assert [each["plugin"] for each in found] == ["host_spoofing"], found
+    assert "(gixy: host_spoofing)" in (installed.path / "deploy/nginx/site.conf").read_text()

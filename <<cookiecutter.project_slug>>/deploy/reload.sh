@@ -2,9 +2,11 @@
 # Replace the processes of whichever server runs by new ones, and lose no request.
 set -eu
 cd "$(dirname "$0")/.."
-name="<< cookiecutter.project_slug >>"
+name="<< cookiecutter.__service >>"
+title="<< cookiecutter.project_slug >>"
 run="${RUN_FOLDER:-run}"
 bin="${VENV:-.venv}/bin"
+engine="${ENGINE:-docker}"
 
 supervisor() {
     "$bin/supervisorctl" -c "$run/supervisord.conf" "$@"
@@ -20,9 +22,13 @@ wait_until() {
     exit 1
 }
 
-if [ -S "$run/supervisor.sock" ]; then
-    # Wrong settings stop here, and whatever runs goes on.
+# Wrong settings stop here, and whatever runs goes on.
+check() {
     "$bin/gunicorn" --check-config --config deploy/gunicorn.conf.py
+}
+
+if [ -S "$run/supervisor.sock" ]; then
+    check
     members=$(supervisor status | sed -n 's/^\(site:app_[0-9]*\) .*/\1/p')
     if [ -z "$members" ]; then
         supervisor signal HUP site:app
@@ -32,11 +38,19 @@ if [ -S "$run/supervisor.sock" ]; then
         supervisor restart "$member"
         wait_until test -S "$run/${member#site:}.sock"
     done
+elif grep -q gunicorn /proc/1/cmdline; then # in a container without nginx
+    check
+    kill -HUP 1
 elif systemctl is-active --quiet "$name" 2>/dev/null; then
     systemctl reload "$name"
-elif [ -n "$(docker ps --quiet --filter "name=^$name\$" 2>/dev/null)" ]; then
-    docker exec "$name" deploy/reload.sh
 else
-    echo "$name runs neither under supervisord (in $run) nor systemd nor Docker" >&2
-    exit 1
+    containers=$($engine ps --quiet --filter "label=org.opencontainers.image.title=$title" 2>/dev/null) || true
+    if [ -z "$containers" ]; then
+        echo "$name runs neither under supervisord (in $run) nor systemd nor $engine" >&2
+        exit 1
+    fi
+    for container in $containers; do
+        # Compose's nginx has nothing to replace.
+        $engine exec "$container" sh -c "grep -q ^nginx /proc/1/cmdline || deploy/reload.sh"
+    done
 fi

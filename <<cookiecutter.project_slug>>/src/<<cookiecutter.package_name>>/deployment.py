@@ -54,7 +54,7 @@ class Deployment(BaseSettings):
 
     # Of the files in deploy/.
     app_server: Literal["gunicorn", "pool"] = "gunicorn"
-    service_user: Annotated[str, AfterValidator(_user)] = "<< cookiecutter.__service_user >>"
+    service_user: Annotated[str, AfterValidator(_user)] = "<< cookiecutter.__service >>"
     nginx_group: Annotated[str, AfterValidator(_user)] = "www-data"
     run_folder: PlainPath = Path("run")
     listen_address: Annotated[str, AfterValidator(_address)] = ""

@@ -1,0 +1,633 @@
+"""The images: built by podman on a base of the tests' own, and run with nothing that may be written."""
+
+import asyncio
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from conftest import (
+    PASSWORD,
+    PRODUCTION,
+    SECRET,
+    Bake,
+    Project,
+    answers_at,
+    client,
+    cookiecutter,
+    free_port,
+    sign_in,
+    wait_for,
+)
+from debian import BUNDLE, tree
+from load import load
+from stack import ask
+from test_answers import everything_hostile
+from workers import EXTRA, run
+
+pytestmark = pytest.mark.xdist_group("debian")
+
+MIB = 1024**2
+PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+SLIM = ["usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists"]
+"""What the base of the Docker library does not have either."""
+LOCKED = ["--cap-drop=all", "--security-opt=no-new-privileges", "--read-only", "--tmpfs=/tmp"]
+VOLUMES = ["--tmpfs=/app/run", "--volume=uploads:/app/uploads"]
+LIMITS = ["nofile=20000:20000", "nproc=4096:4096"]
+NUMBERS = count(1)
+TAG = "3.13-slim-bookworm"
+"""Of the base, as the Dockerfile has it; the tests' own has the Python that runs the tests."""
+BUILD = {"BUILDAH_FORMAT": "docker", "BUILDAH_ISOLATION": "chroot"}
+"""What podman is told by the environment: HEALTHCHECK is Docker's, and root may be in a container."""
+
+
+class Engine:
+    """podman, with a storage of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._command = [
+            "podman",
+            *(f"--root={folder}/root", f"--runroot={folder}/run", f"--tmpdir={folder}/tmp"),
+            *("--storage-driver=overlay", "--events-backend=none", "--log-level=fatal"),
+            *("--cgroup-manager=cgroupfs", "--runtime=runc"),
+        ]
+
+    @property
+    def command(self) -> str:
+        """The command, as a shell has it."""
+        return shlex.join(self._command)
+
+    def ask(self, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        """Run podman, and return how that ended."""
+        command = [*self._command, *map(str, arguments)]
+        options = {"capture_output": True, "text": True, "timeout": 300} | options
+        return subprocess.run(command, check=False, **options)  # type: ignore[call-overload]
+
+    def __call__(self, *arguments: object, **options: object) -> str:
+        """Run podman and return what it says. Raises AssertionError when it fails."""
+        done = self.ask(*arguments, **options)
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def build(self, folder: Path, *options: str) -> str:
+        """Build an image from a folder, and return its id."""
+        build = ["--isolation=chroot", "--network=host", "--format=docker", "--pull=never"]
+        return self("build", "--quiet", *build, *options, folder)
+
+    @contextmanager
+    def content(self, image: str) -> Iterator[Path]:
+        """Show an image's files, in a folder that is there for as long."""
+        try:
+            yield Path(self("image", "mount", image))
+        finally:
+            self("image", "unmount", image)
+
+
+@dataclass(frozen=True)
+class Container:
+    """One that runs, in the network of the host."""
+
+    engine: Engine
+    name: str
+    port: int
+
+    @property
+    def base(self) -> str:
+        """The URL without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def log(self) -> str:
+        """Return what it has written to its standard output and error."""
+        done = self.engine.ask("logs", self.name)
+        return done.stdout + done.stderr
+
+    def lines(self, path: str, by: str) -> list[dict[str, object]]:
+        """Return the lines of a path in an access log: nginx's, or the project's (``access``)."""
+        found = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        return [line for line in found if line["logger"] == by and line.get("path") == path]
+
+    def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in it."""
+        return self.engine.ask("exec", self.name, *command)
+
+    def control(self, *arguments: str) -> str:
+        """Ask its supervisord."""
+        return self.execute("supervisorctl", "-c", "run/supervisord.conf", *arguments).stdout
+
+    def processes(self) -> dict[int, str]:
+        """Return the processes that the host sees, with their commands."""
+        rows = self.engine("top", self.name, "hpid", "args").splitlines()
+        # One that has just ended has a question mark.
+        return {int(row.split()[0]): row for row in rows if row[0].isdigit()}
+
+    def healthy(self) -> bool:
+        """Do what the image's HEALTHCHECK does."""
+        image = self.engine("inspect", "--format={{.Image}}", self.name)
+        (found,) = json.loads(self.engine("image", "inspect", image))
+        kind, *command = found["Healthcheck"]["Test"]
+        assert kind == "CMD"
+        return self.execute(*command).returncode == 0
+
+    def signal(self, name: str) -> None:
+        """Send a signal to its first process."""
+        self.engine("kill", f"--signal={name}", self.name)
+
+    def wait(self) -> int:
+        """Return the exit status, once it has ended."""
+        return int(self.engine("wait", self.name, timeout=60))
+
+
+@contextmanager
+def container(
+    engine: Engine, image: str, *options: str, port: int, command: tuple[str, ...] = (), **env: str
+) -> Iterator[Container]:
+    """Start a container, which is removed in the end."""
+    name = f"test-{next(NUMBERS)}"
+    # The engine's own limits may be more than this machine's.
+    options += tuple(f"--ulimit={limit}" for limit in LIMITS)
+    options += tuple(f"--env={key}={value}" for key, value in env.items())
+    places = ("--network=host", "--log-driver=k8s-file", f"--name={name}")
+    try:
+        engine("run", "--detach", *places, *options, image, *command)
+        yield Container(engine, name, port)
+    finally:
+        engine("rm", "--force", "--time=0", "--ignore", name)
+
+
+@contextmanager
+def serving(engine: Engine, image: str, *options: str, **env: str) -> Iterator[Container]:
+    """Start a container with PORT, if no other is named, and wait until it answers there."""
+    port = int(env.get("LISTEN_PORT") or free_port())
+    local = {"PORT": str(port), "LISTEN_ADDRESS": "127.0.0.1", "HOST": "127.0.0.1"}
+    env = PRODUCTION | local | {"DRAIN_TIMEOUT": "2"} | env
+    with container(engine, image, *options, port=port, **env) as found:
+        ready = answers_at(f"{found.base}/livez")
+        try:
+            wait_for(ready, "the container to answer", 30)
+        except AssertionError:
+            raise AssertionError(found.log()) from None
+        yield found
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """podman, with the base of the images in its storage."""
+    with TemporaryDirectory(prefix="image-") as name:
+        folder = Path(name)
+        engine = Engine(folder)
+        base = tree(folder / "base")
+        # As in the base of the Docker library, so that installing nginx does not start it.
+        policy = base / "usr/sbin/policy-rc.d"
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+        pack = ["tar", "--create", "--directory", str(base), *(f"--exclude=./{p}/*" for p in SLIM)]
+        environment = (f"--change=ENV PATH={PATH}", f"--change=ENV SSL_CERT_FILE={BUNDLE}")
+        try:
+            with subprocess.Popen([*pack, "."], stdout=subprocess.PIPE) as packing:
+                image = f"localhost/python:{TAG}"  # which podman takes for python:TAG
+                engine("import", *environment, "-", image, stdin=packing.stdout)
+            shutil.rmtree(base)
+            yield engine
+        finally:
+            engine("rm", "--all", "--force", "--time=0")
+            engine("system", "reset", "--force")
+            assert name not in Path("/proc/mounts").read_text()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("image") / "out"
+    folder.mkdir()
+    assert cookiecutter(folder).returncode == 0
+    return Project(folder / "my-service", "my_service")
+
+
+@pytest.fixture(scope="module")
+def images(engine: Engine, project: Project) -> dict[str, str]:
+    """Both images, by the names of their stages."""
+    told = project.make("image", f"ENGINE={engine.command}", **BUILD).stdout
+    options = ("--file=deploy/docker/Dockerfile", "--layers", "--target=app")
+    options += ("--build-arg=VERSION=0.1.0", "--build-arg=REVISION=unknown")
+    return {
+        "site": told.splitlines()[-1],
+        "app": engine.build(project.path, *options),
+    }
+
+
+@pytest.fixture(scope="module")
+def account(engine: Engine, images: dict[str, str]) -> str:
+    hasher = f"from my_service.passwords import HASHER; print(HASHER.hash({PASSWORD!r}))"
+    limits = [f"--ulimit={limit}" for limit in LIMITS]
+    return "ada:" + engine(
+        "run", "--rm", "--network=none", *limits, images["app"], "python", "-c", hasher
+    )
+
+
+@pytest.fixture(scope="module")
+def extra(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options that add the handlers of EXTRA, by a module that every Python imports."""
+    folder = tmp_path_factory.mktemp("extra")
+    folder.chmod(0o755)
+    (folder / "sitecustomize.py").write_text(EXTRA.format(package="my_service"))
+    return [f"--volume={folder}:/extra:ro", "--env=PYTHONPATH=/extra"]
+
+
+@pytest.fixture(scope="module")
+def site(
+    engine: Engine, images: dict[str, str], account: str, extra: list[str]
+) -> Iterator[Container]:
+    """nginx and gunicorn in one container, where only what has to can be written to."""
+    env = {"ADMIN_USERS": account, "MAX_UPLOAD_SIZE": "11MiB"}
+    with serving(engine, images["site"], *LOCKED, *VOLUMES, *extra, **env) as found:
+        yield found
+
+
+def test_the_labels_say_what_it_is(engine: Engine, images: dict[str, str]) -> None:
+    for image in images.values():
+        (found,) = json.loads(engine("image", "inspect", image))
+        labels = {
+            key.removeprefix("org.opencontainers.image."): value
+            for key, value in found["Labels"].items()
+        }
+        del labels["io.buildah.version"]
+        assert labels == {
+            "title": "my-service",
+            "description": "A web application built on aiohttp.",
+            "url": "https://example.com/",
+            "licenses": "MIT",
+            "version": "0.1.0",
+            "revision": "unknown",
+        }
+        assert found["User"] == "10001:10001"
+
+
+def test_a_label_holds_any_text(engine: Engine, bake: Bake, tmp_path: Path) -> None:
+    given = everything_hostile()
+    dockerfile = (bake(**given).path / "deploy/docker/Dockerfile").read_text()
+    (label,) = re.findall(r"^LABEL (?:.*\\\n)*.*\n", dockerfile, re.MULTILINE)
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n" + label)
+    (found,) = json.loads(engine("image", "inspect", engine.build(tmp_path)))
+    assert found["Labels"]["org.opencontainers.image.description"] == given["description"]
+
+
+def test_only_what_is_needed_is_sent_to_the_builder(
+    engine: Engine, project: Project, tmp_path: Path
+) -> None:
+    for name in (
+        ".env",
+        ".env.production",
+        "uploads/x",
+        ".venv/x",
+        "src/__pycache__/x",
+        "deploy/y",
+    ):
+        path = project.path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    dockerfile = tmp_path / "Dockerfile"
+    dockerfile.write_text("FROM scratch\nCOPY . /\n")
+    with engine.content(engine.build(project.path, f"--file={dockerfile}")) as content:
+        top = {path.name for path in content.iterdir()}
+        assert top == {
+            "LICENSE",
+            "README.md",
+            "deploy",
+            "pyproject.toml",
+            "requirements.txt",
+            "src",
+        }
+        assert (content / "deploy/y").exists()
+        assert not list(content.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize("target", ["app", "site"])
+def test_nothing_that_builds_is_in_the_images(
+    target: str, engine: Engine, images: dict[str, str]
+) -> None:
+    with engine.content(images[target]) as content:
+        folders = [*content.glob("usr/**/bin"), content / "usr/sbin", content / "app/.venv/bin"]
+        programs = {path.name for folder in folders for path in folder.iterdir()}
+        assert {"python", "gunicorn", "sh"} <= programs
+        assert ("nginx" in programs) == (target == "site")
+        builders = {"cc", "gcc", "g++", "ld", "make", "uv", "pip", "pip3", "hatch", "hatchling"}
+        assert not programs & builders
+        packages = {path.name for path in content.rglob("site-packages/*")}
+        assert not {"pip", "uv", "hatchling", "pytest", "mypy"} & packages
+        # What was made while it was built.
+        for kind in ("pyc", "br", "gz"):
+            assert list(content.glob(f"app/.venv/lib/*/site-packages/my_service/**/*.{kind}"))
+        assert not [path for path in content.rglob("*") if path.name.startswith(".env")]
+        own = [path for path in content.rglob("*") if path.lstat().st_uid == 10001]
+        assert own == [content / "app/uploads"]
+
+
+def test_the_dependencies_are_those_of_the_lock(
+    engine: Engine, images: dict[str, str], project: Project
+) -> None:
+    with engine.content(images["app"]) as content:
+        found = {
+            path.name.removesuffix(".dist-info").lower()
+            for path in content.glob("app/.venv/lib/*/site-packages/*.dist-info")
+        }
+    lock = (project.path / "requirements.txt").read_text()
+    locked = {
+        f"{name.replace('-', '_')}-{version}"
+        for name, version in re.findall(r"^(\S+)==(\S+)", lock, re.MULTILINE)
+    }
+    assert found - {"my_service-0.1.0"} <= locked
+    assert len(found) > 30
+
+
+def test_nobody_has_privileges(site: Container) -> None:
+    commands = site.processes()
+    assert len(commands) >= 6, commands
+    for pid in commands:
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert re.search(r"^Uid:\t(10001\t?){4}$", status, re.MULTILINE), status
+        assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
+        capabilities = re.findall(r"^Cap\w+:\t(\w+)", status, re.MULTILINE)
+        assert set(capabilities) == {"0" * 16}
+
+
+def test_nothing_but_its_folders_can_be_written_to(site: Container) -> None:
+    for folder in ("/", "/app", "/app/deploy", "/usr", "/var"):
+        assert "Read-only file system" in site.execute("touch", f"{folder}/x").stderr
+    # And none was missed.
+    assert not re.search("read-only file system", site.log(), re.IGNORECASE)
+
+
+def test_the_program_is_healthy_until_the_application_is_not(site: Container) -> None:
+    assert site.healthy()
+    try:
+        site.control("stop", "site:app")
+        assert not site.healthy()
+    finally:
+        site.control("start", "site:app")
+    wait_for(site.healthy, "the application to be back")
+
+
+def test_pages_come_from_the_application_and_files_from_nginx(site: Container) -> None:
+    with client() as http:
+        page = http.get(f"{site.base}/about")
+        file = http.get(f"{site.base}/static/site.css", headers={"Accept-Encoding": "br"})
+        script = http.get(f"{site.base}/static/live.js", headers={"Accept-Encoding": "gzip"})
+    assert (page.status_code, page.headers["Server"]) == (200, "nginx")
+    assert (file.status_code, file.headers["Content-Encoding"]) == (200, "br")
+    assert (script.status_code, script.headers["Content-Encoding"]) == (200, "gzip")
+    (line,) = site.lines("/about", "nginx")
+    (other,) = site.lines("/about", "access")
+    assert line["request_id"] == other["request_id"] == page.headers["X-Request-ID"]
+    assert line["client"] == other["client"] == "127.0.0.1"
+    (line,) = site.lines("/static/site.css", "nginx")
+    assert line["upstream"] == ""
+    assert not site.lines("/static/site.css", "access")
+
+
+def test_logs_are_on_the_standard_output_and_error(site: Container) -> None:
+    done = site.engine.ask("logs", site.name)
+    supervisors = re.compile(r"[\d-]+ [\d:,]+ (INFO|CRIT|WARN) ")
+    ours = [line for line in done.stdout.splitlines() if not supervisors.match(line)]
+    assert {"nginx", "access", "gunicorn.error"} <= {json.loads(line)["logger"] for line in ours}
+    # nginx told of whoever asked before the application was there.
+    told = re.compile(r"[\d/]+ [\d:]+ \[crit\] .* connect\(\) to unix:/app/run/app.sock failed ")
+    assert all(told.match(line) for line in done.stderr.splitlines()), done.stderr
+
+
+def test_the_admin_keeps_files_and_nginx_sends_them(site: Container) -> None:
+    content = os.urandom(10 * MIB)
+    with client() as http:
+        sign_in(http, site.base)
+        assert "ada" in http.get(f"{site.base}/admin/").text
+        url = f"{site.base}/admin/files/"
+        uploaded = http.post(url, files={"file": ("large.bin", content)})
+        assert uploaded.status_code == 201
+        path = uploaded.headers["Location"]
+        assert http.get(site.base + path).content == content
+        cookie = http.cookies["session"]
+    (line,) = site.lines(path, "access")
+    assert line["bytes"] == 0
+    # What is too large is refused by nginx, and by the application when it is asked directly.
+    first = min(site.processes())
+    head = f"POST /admin/files/ HTTP/1.1\nHost: 127.0.0.1:{site.port}\nOrigin: {site.base}\n"
+    head += f"Cookie: session={cookie}\nContent-Type: multipart/form-data; boundary=x\n"
+    head += f"Content-Length: {12 * MIB}\n"
+    for address in (site.port, Path(f"/proc/{first}/root/app/run/app.sock")):
+        assert ask(address, head)[0] == 413
+    refused = [line for line in site.lines("/admin/files/", "nginx") if line["status"] == 413]
+    assert [line["upstream"] for line in refused] == [""]
+
+
+async def talk(base: str) -> object:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{base}/live", protocols=["live.v1"], origin=base) as websocket,
+    ):
+        await websocket.send_json({"type": "ping"})
+        return await websocket.receive_json(timeout=10)
+
+
+def test_a_websocket_is_passed_through(site: Container) -> None:
+    assert run(talk(site.base)) == {"type": "pong"}
+
+
+def reload(project: Project, engine: Engine) -> None:
+    """Have the project find its containers and reload them."""
+    project.make("reload", f"ENGINE={engine.command}")
+
+
+def test_no_request_is_lost_when_it_is_reloaded(
+    site: Container, project: Project, engine: Engine
+) -> None:
+    before = site.processes()
+    with load([site.port], "/", "/echo") as clients:
+        wait_for(lambda: len(clients.answers) == 4, "all kinds of clients")
+        for _ in range(2):
+            reload(project, engine)
+    assert clients.failures == []
+    left = {pid for pid, args in site.processes().items() if pid in before and "gunicorn" in args}
+    assert len(left) == 1  # the master
+
+
+def test_gunicorn_that_is_killed_is_replaced(site: Container) -> None:
+    before = int(site.control("pid", "site:app"))
+    site.execute("sh", "-c", f"kill -KILL {before}")
+    wait_for(lambda: int(site.control("pid", "site:app")) not in {0, before}, "another gunicorn")
+    wait_for(site.healthy, "the site to be back")
+
+
+def test_the_variables_of_nginx_have_effect(
+    engine: Engine, images: dict[str, str], account: str
+) -> None:
+    """With nothing mounted, and no other limits: as ``docker run`` does without options."""
+    env = {
+        "ADMIN_USERS": account,
+        "PORT": str(free_port()),
+        "LISTEN_PORT": str(free_port()),
+        "NGINX_MAX_UPLOAD": "2m",
+        "NGINX_WORKER_PROCESSES": "3",
+        "NGINX_WORKER_CONNECTIONS": "512",
+        "NGINX_WORKER_OPEN_FILES": "2048",
+    }
+    with serving(engine, images["site"], **env) as found:
+        assert not answers_at(f"http://127.0.0.1:{env['PORT']}/livez")()
+        workers = [pid for pid, args in found.processes().items() if "nginx: worker" in args]
+        assert len(workers) == 3
+        for pid in workers:
+            limits = Path(f"/proc/{pid}/limits").read_text()
+            assert re.search(r"^Max open files +2048 +2048 ", limits, re.MULTILINE)
+        running = found.execute("nginx", "-T", "-p", "run", "-c", "/app/run/nginx.conf").stdout
+        assert "worker_connections 512;" in running
+        with client() as http:
+            sign_in(http, found.base)
+            url = f"{found.base}/admin/files/"
+            sizes = {size: http.post(url, files={"file": b"x" * size}) for size in (MIB, 3 * MIB)}
+        assert [answer.status_code for answer in sizes.values()] == [201, 413]
+        assert found.healthy()
+
+
+def test_prestart_is_read_before_the_server_starts(
+    engine: Engine, images: dict[str, str], tmp_path: Path
+) -> None:
+    script = tmp_path / "prestart.sh"
+    mount = f"--volume={script}:/app/prestart.sh:ro"
+    script.write_text("export WEB_CONCURRENCY=3\necho migrating in $PWD\n")
+    with serving(engine, images["site"], mount) as found:
+        assert found.log().startswith("migrating in /app\n")
+        wait_for(lambda: str(found.processes()).count("bin/gunicorn") == 4, "three workers")
+    script.write_text("echo migrating\nfalse\necho done\n")
+    with container(engine, images["site"], mount, port=0, **PRODUCTION) as found:
+        assert found.wait() == 1
+        assert found.log() == "migrating\n"
+
+
+def test_a_wrong_setting_is_named(engine: Engine, images: dict[str, str]) -> None:
+    for image in images.values():
+        with container(engine, image, port=0, LOG_LEVEL="LOUD") as found:
+            assert found.wait() == 1
+            assert "LOG_LEVEL: " in found.log()
+            assert "SECRET_KEYS: " in found.log()
+
+
+def test_gunicorn_alone_on_the_port_of_a_platform(
+    engine: Engine, images: dict[str, str], extra: list[str]
+) -> None:
+    """As a user of the platform's choice."""
+    options = (*LOCKED, *extra, "--user=23456:23456")
+    with serving(engine, images["app"], *options, UPLOAD_FOLDER="/tmp/uploads") as found:
+        first, *others = found.processes()
+        assert engine("top", found.name, "pid").split()[:2] == ["PID", "1"]
+        assert "bin/gunicorn" in found.processes()[first]
+        assert found.healthy()
+        with load([found.port], "/", "/echo") as clients:
+            wait_for(lambda: len(clients.answers) == 4, "all kinds of clients")
+            found.signal("HUP")
+            wait_for(lambda: not {*others} & {*found.processes()}, "the old workers to end")
+        assert clients.failures == []
+        assert [line["status"] for line in found.lines("/", "access")][:1] == [200]
+        found.signal("TERM")
+        assert found.wait() == 0
+
+
+async def stop_while_busy(base: str, containers: dict[Container, str]) -> tuple[str, int | None]:
+    """Stop all, by a signal each, with a request under way and a WebSocket open.
+
+    Return what both got.
+    """
+    async with aiohttp.ClientSession() as session:
+        connect = session.ws_connect(f"{base}/live", protocols=["live.v1"], origin=base)
+        async with connect as websocket:
+            await websocket.send_json({"type": "ping"})
+            await websocket.receive_json(timeout=10)
+            slow = asyncio.create_task(session.get(f"{base}/slow?seconds=3"))
+            await asyncio.sleep(1)
+            for each, signal in containers.items():
+                each.signal(signal)
+            await websocket.receive(timeout=20)
+            async with await slow as answer:
+                return await answer.text(), websocket.close_code
+
+
+def test_all_stop_gracefully(engine: Engine, images: dict[str, str], extra: list[str]) -> None:
+    with serving(engine, images["site"], *LOCKED, *VOLUMES, *extra) as found:
+        assert run(stop_while_busy(found.base, {found: "TERM"})) == ("slept", 1001)
+        assert found.wait() == 0
+
+
+def options_of(service: dict[str, Any], env_file: Path) -> tuple[list[str], dict[str, str]]:
+    """Return what the engine is told of a service of compose.yaml: options, and the environment."""
+    service = dict(service)
+    for key in ("image", "build", "command", "ports", "restart", "stop_grace_period"):
+        service.pop(key, None)
+    assert service.pop("env_file") == "../../.env.production"
+    environment = {
+        name: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value)
+        for name, value in service.pop("environment").items()
+    }
+    options = ["--read-only"] if service.pop("read_only") else []
+    options += [f"--env-file={env_file}", f"--stop-signal={service.pop('stop_signal', 'SIGTERM')}"]
+    names = {"volumes": "volume", "tmpfs": "tmpfs", "cap_drop": "cap-drop"} | {
+        "security_opt": "security-opt"
+    }
+    for key, option in names.items():
+        options += [f"--{option}={value}" for value in service.pop(key)]
+    assert service == {}
+    return options, environment
+
+
+def test_what_compose_runs(
+    engine: Engine,
+    images: dict[str, str],
+    project: Project,
+    account: str,
+    extra: list[str],
+    tmp_path: Path,
+) -> None:
+    """By hand, on the network of the host: nginx and the application in a container each."""
+    settings = tmp_path / ".env.production"
+    settings.write_text(f"SECRET_KEYS={SECRET}\nADMIN_USERS={account}\nDRAIN_TIMEOUT=2\n")
+    compose = yaml.safe_load((project.path / "deploy/docker/compose.yaml").read_text())
+    app, nginx = compose["services"]["app"], compose["services"]["nginx"]
+    assert app["build"]["target"] == "app"
+    assert "target" not in nginx["build"]
+    assert nginx["ports"] == [f"${{PUBLISH:-8080}}:{nginx['environment']['LISTEN_PORT']}"]
+    local = {"LISTEN_ADDRESS": "127.0.0.1", "LISTEN_PORT": str(port := free_port())}
+    options, env = options_of(app, settings)
+    there, env_there = options_of(nginx, settings)
+    command = tuple(nginx["command"])
+    with (
+        container(engine, images["app"], *options, *extra, port=port, **env) as inner,
+        container(
+            engine, images["site"], *there, port=port, command=command, **env_there | local
+        ) as outer,
+        client() as http,
+    ):
+        wait_for(outer.healthy, "both to answer")
+        assert inner.healthy()
+        assert "Listening at: unix:/app/run/app.sock" in inner.log()
+        assert not any("gunicorn" in args for args in outer.processes().values())
+        assert not any("nginx" in args for args in inner.processes().values())
+        assert http.get(f"{outer.base}/static/site.css").status_code == 200
+        sign_in(http, outer.base)
+        uploaded = http.post(f"{outer.base}/admin/files/", files={"file": b"x" * MIB})
+        path = uploaded.headers["Location"]
+        assert http.get(outer.base + path).content == b"x" * MIB
+        assert [line["bytes"] for line in inner.lines(path, "access")] == [0]
+        reload(project, engine)
+        wait_for(lambda: "Hang up: Master" in inner.log(), "gunicorn to be told")
+        (line,) = outer.lines(path, "nginx")
+        assert (line["client"], line["status"]) == ("127.0.0.1", 200)
+        signals = {inner: app.get("stop_signal", "SIGTERM"), outer: nginx["stop_signal"]}
+        assert run(stop_while_busy(outer.base, signals)) == ("slept", 1001)
+        assert [inner.wait(), outer.wait()] == [0, 0]

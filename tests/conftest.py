@@ -199,6 +199,7 @@ def started(
     command: list[str], log: Path, ready: Callable[[], bool], cwd: Path, **environment: str
 ) -> Iterator[Server]:
     """Start a server in a session of its own; in the end, kill whatever is left of that."""
+    log.write_bytes(b"")
     with log.open("ab") as output:  # several processes write to it
         process = subprocess.Popen(
             command,

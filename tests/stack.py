@@ -77,6 +77,11 @@ class Stack:
         """Return the lines of a path in an access log: nginx's, or the project's (``access``)."""
         return [line for line in self.lines() if line["logger"] == by and line.get("path") == path]
 
+    def wrote(self, path: str, by: str, count: int = 1) -> list[dict[str, object]]:
+        """Return the lines of a path once there are so many: supervisord passes them on."""
+        wait_for(lambda: len(self.access(path, by)) >= count, f"{count} lines of {path}")
+        return self.access(path, by)
+
 
 def answers(port: int) -> bool:
     """Tell whether the project answers behind nginx."""

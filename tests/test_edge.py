@@ -1,6 +1,7 @@
 """nginx where strangers meet it: TLS, slow clients, and another proxy in front."""
 
 import asyncio
+import os
 import re
 import ssl
 import subprocess
@@ -9,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import aiohttp
 import httpx
 import pytest
-from conftest import Project, Tab, client, free_port, started
+from conftest import Project, Tab, client, free_port, sign_in, started
 from stack import UNPRIVILEGED, Stack, stack
 from workers import run
 
@@ -24,7 +26,7 @@ CIPHERS = (
 
 
 @pytest.fixture(scope="module")
-def tls(installed: Project) -> Iterator[tuple[Stack, int]]:
+def tls(installed: Project, account: str) -> Iterator[tuple[Stack, int]]:
     """The project behind TLS, with the pair that ``make certs`` makes, and the port of that."""
     installed.make("certs")
     port = free_port()
@@ -34,6 +36,7 @@ def tls(installed: Project) -> Iterator[tuple[Stack, int]]:
             "TLS_KEY": "certs/localhost.key",
             "TLS_PORT": str(port),
             "ACME_FOLDER": acme,
+            "ADMIN_USERS": account,
         }
         with stack(installed, "gunicorn", **variables) as site:
             yield site, port
@@ -68,12 +71,38 @@ def test_pages_and_files_come_over_tls(tls: tuple[Stack, int]) -> None:
         assert http.post(f"https://localhost:{port}/echo", headers=own).status_code == 200
         plain = {"Origin": f"http://localhost:{port}"}
         assert http.post(f"https://localhost:{port}/echo", headers=plain).status_code == 403
-    (line,) = site.access("/about", "access")
+    (line,) = site.wrote("/about", "access")
     assert line["scheme"] == "https"
     certificate = str(site.project.path / "certs/localhost.pem")
     command = ["curl", "--silent", "--http2", "--cacert", certificate, "--output", "/dev/null"]
     command += ["--write-out", "%{http_version} %{http_code}", f"https://localhost:{port}/about"]
     assert subprocess.run(command, capture_output=True, text=True).stdout == "2 200"
+
+
+async def talk(base: str, context: ssl.SSLContext) -> object:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(
+            f"{base}/live", protocols=["live.v1"], origin=base, ssl=context
+        ) as websocket,
+    ):
+        await websocket.send_json({"type": "ping"})
+        return await websocket.receive_json(timeout=10)
+
+
+def test_the_admin_and_websockets_work_over_tls(tls: tuple[Stack, int]) -> None:
+    site, port = tls
+    base = f"https://localhost:{port}"
+    content = os.urandom(10 * 1024**2)
+    with httpx.Client(verify=trusting(site), trust_env=False, timeout=20) as http:
+        sign_in(http, base)
+        (cookie,) = http.cookies.jar
+        assert (cookie.name, cookie.secure) == ("__Host-session", True)
+        uploaded = http.post(f"{base}/admin/files/", files={"file": ("large.bin", content)})
+        answer = http.get(base + uploaded.headers["Location"])
+        assert answer.content == content
+        assert answer.headers["Server"] == "nginx"
+    assert run(talk(base, trusting(site))) == {"type": "pong"}
 
 
 def handshake(port: int, *options: str) -> str | None:
@@ -184,8 +213,8 @@ def test_another_proxy_in_front_is_believed_and_nobody_else(installed: Project) 
                 answer = http.get(f"{site.base}/about?{address}", headers=sent)
                 assert ("Strict-Transport-Security" in answer.headers) == (address == "127.0.0.2")
         for by in ("nginx", "access"):
-            (stranger,) = site.access("/about?127.0.0.1", by)
-            (proxied,) = site.access("/about?127.0.0.2", by)
+            (stranger,) = site.wrote("/about?127.0.0.1", by)
+            (proxied,) = site.wrote("/about?127.0.0.2", by)
             assert (stranger["client"], stranger["scheme"]) == ("127.0.0.1", "http")
             assert (proxied["client"], proxied["scheme"]) == ("203.0.113.9", "https")
 

@@ -149,7 +149,13 @@ def test_a_large_file_takes_no_memory(
         file.truncate(GiB)
     try:
         with serving(
-            installed, tmp_path, account, command, MAX_UPLOAD_SIZE="2GiB", LOG_LEVEL="WARNING"
+            installed,
+            tmp_path,
+            account,
+            command,
+            LOG_LEVEL="WARNING",
+            MAX_UPLOAD_SIZE="2GiB",
+            WEB_CONCURRENCY="1",
         ) as site:
             sign_in(http, site.base)
             pids = site.server.group()
@@ -190,7 +196,7 @@ def test_an_upload_that_is_cut_off_leaves_nothing(site: Site, http: httpx.Client
 def test_a_worker_that_is_killed_leaves_nothing(
     installed: Project, account: str, http: httpx.Client, tmp_path: Path
 ) -> None:
-    with serving(installed, tmp_path, account, gunicorn) as site:
+    with serving(installed, tmp_path, account, gunicorn, WEB_CONCURRENCY="1") as site:
         sign_in(http, site.base)
         with connected(site, http, 10 * MiB) as connection:
             connection.sendall(body(bytes(10 * MiB))[: 5 * MiB])

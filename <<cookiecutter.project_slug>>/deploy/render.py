@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 # % filter replace("package_name", cookiecutter.package_name)
 import package_name
-from package_name.deployment import SOCKET_PATH, Deployment
+from package_name.deployment import PLAIN_PATH, SOCKET_PATH, Deployment
 from package_name.settings import load_settings, read
 
 STATIC = Path(package_name.__file__).parent / "static"
@@ -48,9 +48,10 @@ def nginx_facts() -> dict[str, object]:
 def context() -> dict[str, object]:
     """Return all that the files may name. Raises SystemExit when a setting is wrong."""
     settings, deployment = load_settings(), read(Deployment)
-    for path in (PROJECT, Path(sys.prefix)):
-        if not re.fullmatch(r"[\w./+@-]+", str(path)):
-            raise SystemExit(f"{path}: install where the path has only letters, digits and ./_+@-")
+    uploads = PROJECT / settings.upload_folder
+    for path in (PROJECT, Path(sys.prefix), uploads):
+        if not PLAIN_PATH.fullmatch(str(path)):
+            raise SystemExit(f"{path}: a path here has only letters, digits and . / _ + @ -")
     run = PROJECT / deployment.run_folder
     pool = deployment.app_server == "pool"
     names = [f"app_{number + 1}" for number in range(deployment.web_concurrency)]
@@ -71,7 +72,7 @@ def context() -> dict[str, object]:
         "root": os.geteuid() == 0,
         "ipv6": Path("/proc/net/if_inet6").exists(),
         "static": STATIC,
-        "uploads": PROJECT / settings.upload_folder,
+        "uploads": uploads,
         "accel": f"{(settings.accel_redirect or '/_files').rstrip('/')}/",
         "acme_folder": PROJECT / deployment.acme_folder,
         "tls_certificate": deployment.tls_certificate and PROJECT / deployment.tls_certificate,

@@ -81,6 +81,7 @@ def test_http2_is_spelt_as_the_installed_nginx_wants_it(
         (["nginx/site.conf"], {"LOG_LEVEL": "LOUD"}, "LOG_LEVEL"),
         (["nginx/site.conf"], {"PORT": "x"}, "PORT"),
         (["nginx/site.conf"], {"RUN_FOLDER": "/" + "x" * 100}, "set RUN_FOLDER"),
+        (["nginx/site.conf"], {"UPLOAD_FOLDER": "up loads; root /"}, "only letters, digits"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_message(

@@ -16,12 +16,14 @@ from .settings import FROM_ENVIRONMENT
 SOCKET_PATH: Final = 107
 """Bytes that the address of a Unix socket may have."""
 
+PLAIN_PATH: Final = re.compile(r"[\w./+@-]+")
+"""What no configuration file reads as something else than a path."""
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 def _plain(path: Path) -> Path:
-    """Refuse what one of the configuration files would read as something else than a path."""
-    if not re.fullmatch(r"[\w./+@-]+", str(path)):
+    if not PLAIN_PATH.fullmatch(str(path)):
         raise ValueError("a path here has only letters, digits and . / _ + @ -")
     return path
 

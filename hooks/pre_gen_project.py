@@ -33,6 +33,9 @@ OTHER_STDLIB = """
 # Folders of the project that Python could import in its place.
 OF_THE_PROJECT = ["certs", "deploy", "run", "src", "tests", "uploads"]
 
+# The service's user, group and unit have the name of the project.
+OF_THE_SYSTEM = ["daemon", "nginx", "nobody", "nogroup", "root", "supervisor", "www-data"]
+
 JOINERS = "\u200c\u200d\u200e\u200f"  # that emoji and right-to-left scripts need
 DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 PACKAGE = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -73,6 +76,8 @@ def check_slug() -> str | None:
         return (
             f"The project slug {slug!r} is a package that the project depends on; choose another."
         )
+    if slug.lower() in OF_THE_SYSTEM:
+        return f"The project slug {slug!r} is the name of a user or service; choose another."
     if len(slug) <= 80 and DISTRIBUTION.fullmatch(slug) and slug == ANSWERS["project_slug"]:
         return None
     return (

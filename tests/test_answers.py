@@ -32,6 +32,8 @@ BAD = [
     ("project_name", "x" * 201, "200"),
     ("project_slug", "", "project slug"),
     ("project_slug", ".", "project slug"),
+    ("project_slug", "nginx", "a user or service"),
+    ("project_slug", "www-data", "a user or service"),
     ("project_slug", "my service", "project slug"),
     ("project_slug", "-service", "project slug"),
     ("project_slug", "service_", "project slug"),

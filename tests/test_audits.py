@@ -74,3 +74,27 @@ def test_nginx_and_gixy_find_nothing(
     # site.conf says why Host is passed on as it is.
     assert [each["plugin"] for each in found] == ["host_spoofing"], found
     assert "(gixy: host_spoofing)" in (installed.path / "deploy/nginx/site.conf").read_text()
+
+
+def test_nginx_takes_the_longest_name(bake: Bake, installed: Project) -> None:
+    """Of a package, which its variables begin with; and a second site beside it."""
+    with TemporaryDirectory() as run:
+        for name in ("z" * 40, "y" * 40):
+            project = bake(package_name=name)
+            variables = PRODUCTION | {"RUN_FOLDER": run, "PYTHONPATH": f"{project.path}/src"}
+            variables |= {"SERVICE_USER": getuser(), "NGINX_ACCESS_LOG": "/dev/stderr"}
+            variables |= {"ALLOWED_HOSTS": f"{name[0]}.example"}
+            for file in ("nginx.conf", "site.conf"):
+                text = subprocess.run(
+                    [installed.bin / "python", "deploy/render.py", f"nginx/{file}"],
+                    cwd=project.path,
+                    env=clean_environment(**variables),
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    check=True,
+                ).stdout
+                with Path(run, file).open("a" if file == "site.conf" else "w") as output:
+                    output.write(text)
+        test = ["nginx", "-t", "-e", "stderr", "-c", f"{run}/nginx.conf"]
+        done = subprocess.run(test, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

@@ -150,13 +150,14 @@ def test_ports_meet(installed: Project, render: Render) -> None:
     assert one(r"^    PORT=(\d+)", dockerfile) == port
     compose = yaml.safe_load((docker / "compose.yaml").read_text())
     assert compose["services"]["nginx"]["ports"] == ["${PUBLISH:-8080}:" + port]
-    environment = compose["services"]["nginx"]["environment"]
-    assert environment["LISTEN_PORT"] == port
-    text = render("nginx/site.conf", LISTEN_PORT=environment["LISTEN_PORT"], LISTEN_ADDRESS="")
-    assert re.search(rf"^    listen {port} ", text, re.MULTILINE)
+    app, nginx = (compose["services"][name]["environment"] for name in ("app", "nginx"))
+    assert nginx["LISTEN_PORT"] == port
+    assert nginx["ACCEL_REDIRECT"] == app["ACCEL_REDIRECT"]
+    text = render("nginx/site.conf", LISTEN_PORT=port, LISTEN_ADDRESS="")
+    assert re.search(rf"^    listen {port};", text, re.MULTILINE)
     bound = gunicorn(installed, BIND="", HOST="0.0.0.0", PORT=port)["bind"]
     assert f"0.0.0.0:{port}" in bound
-    socket = environment["BIND"].removeprefix("unix:")
+    socket = app["BIND"].removeprefix("unix:")
     text = render("nginx/site.conf", RUN_FOLDER=str(Path(socket).parent))
     assert f"server unix:{socket} " in text
 
@@ -165,11 +166,12 @@ def test_each_file_is_named_by_the_readme_or_another_file(installed: Project) ->
     """A file that nothing leads to is one that nobody uses."""
     deploy = installed.path / "deploy"
     files = [path for path in deploy.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    text = "\n".join(path.read_text() for path in files)
-    text += (installed.path / "Makefile").read_text()
-    for path in files:
-        # Such as error.html, of which nginx makes the name from the kind.
-        names = {path.name, path.name.replace(path.suffix, ".$1"), str(path.relative_to(deploy))}
-        names |= {f"{path.name.removesuffix(path.suffix)}.conf", '~ app_server ~ ".conf"'}
-        names -= set() if path.suffix == ".conf" else {'~ app_server ~ ".conf"'}
-        assert path.name == "README.md" or any(name in text for name in names), path
+    others = {path: path.read_text() for path in [*files, installed.path / "Makefile"]}
+    for path in set(files) - {deploy / "README.md"}:
+        text = "".join(text for other, text in others.items() if other != path)
+        # Some names are made: error.html from a kind, pool.conf from APP_SERVER.
+        made = {"error.html", "error.json", "pool.conf", "gunicorn.conf"}
+        assert path.name in text or path.name in made, path
+    assert "nginx/error.$1" in others[deploy / "nginx/site.conf"]
+    main = others[deploy / "supervisord/supervisord.conf"]
+    assert '"supervisord/" ~ app_server ~ ".conf"' in main

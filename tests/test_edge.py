@@ -1,8 +1,10 @@
 """nginx where strangers meet it: TLS, slow clients, and another proxy in front."""
 
 import asyncio
+import contextlib
 import os
 import re
+import socket
 import ssl
 import subprocess
 import time
@@ -202,6 +204,24 @@ def test_slow_clients_are_let_go_and_hold_up_nobody(installed: Project) -> None:
     assert min(gone) > 5  # they were all there at once
     assert len(pages) > 20
     assert sorted(pages)[len(pages) // 2] < 1
+
+
+def test_slow_clients_are_let_go_where_tls_is_offered_too(tls: tuple[Stack, int]) -> None:
+    site, port = tls
+    began = time.monotonic()
+    with contextlib.ExitStack() as connections:
+        opened = [
+            connections.enter_context(socket.create_connection(("127.0.0.1", each)))
+            for each in (site.port, site.port, port, port)
+        ]
+        opened[0].sendall(b"GET / HTTP/1.1\r\nHost: loc")
+        opened[2].sendall(b"\x16\x03")
+        for connection in opened:
+            connection.settimeout(15)
+            with contextlib.suppress(ConnectionError):
+                while connection.recv(4096):
+                    pass
+    assert 5 < time.monotonic() - began < 15
 
 
 def test_another_proxy_in_front_is_believed_and_nobody_else(installed: Project) -> None:

@@ -540,6 +540,34 @@ def test_gunicorn_alone_on_the_port_of_a_platform(
         assert found.wait() == 0
 
 
+def test_root_gives_its_privileges_up(
+    engine: Engine, images: dict[str, str], account: str, tmp_path: Path
+) -> None:
+    """As on a host where supervisord is started by root: all but nginx's master are the service's."""
+    prepare = tmp_path / "prestart.sh"
+    prepare.write_text("chown root:app run && chmod 1770 run\n")
+    mount = f"--volume={prepare}:/app/prestart.sh:ro"
+    variables = {"ADMIN_USERS": account, "SERVICE_USER": "app", "WEB_CONCURRENCY": "2"}
+    with serving(engine, images["site"], "--user=0:0", mount, **variables) as found:
+        owners = {
+            args.split(maxsplit=1)[1]: int(Path(f"/proc/{pid}").stat().st_uid)
+            for pid, args in found.processes().items()
+        }
+        privileged = [args for args, owner in owners.items() if owner != 10001]
+        assert len(privileged) == 2, owners
+        assert all("supervisord" in args or "nginx: master" in args for args in privileged)
+        with client() as http:
+            assert http.get(f"{found.base}/static/site.css").status_code == 200
+            sign_in(http, found.base)
+            url = f"{found.base}/admin/files/"
+            uploaded = http.post(url, files={"file": ("large.bin", bytes(10 * MIB))})
+            assert http.get(found.base + uploaded.headers["Location"]).content == bytes(10 * MIB)
+        # What root reads, the service cannot replace.
+        attempt = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", "rm", "-f"]
+        done = found.execute(*attempt, "run/nginx.conf")
+        assert "Operation not permitted" in done.stderr
+
+
 async def stop_while_busy(base: str, containers: dict[Container, str]) -> tuple[str, int | None]:
     """Stop all, by a signal each, with a request under way and a WebSocket open.
 

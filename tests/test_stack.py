@@ -6,15 +6,29 @@ import json
 import os
 import re
 import signal
+import socket
+import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from getpass import getuser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import aiohttp
 import brotli
 import httpx
 import pytest
-from conftest import Project, client, sign_in, wait_for
+from conftest import (
+    PRODUCTION,
+    Project,
+    answers_at,
+    clean_environment,
+    client,
+    free_port,
+    sign_in,
+    wait_for,
+)
 from load import load
 from stack import Stack, ask, stack
 from workers import run
@@ -55,7 +69,7 @@ def test_static_files_come_from_nginx(site: Stack) -> None:
         assert found
         versioned = http.get(site.base + found[1], headers={"Accept-Encoding": "identity"})
         plain = http.get(f"{site.base}/static/site.css")
-        wrong = http.get(f"{site.base}/static/site.css?v=1")
+        wrong = http.get(f"{site.base}/static/site.css?v={'A' * 43}%3D")
         with http.stream("GET", site.base + found[1], headers={"Accept-Encoding": "br"}) as answer:
             by_brotli = b"".join(answer.iter_raw())
         gzipped = {"Accept-Encoding": "gzip"}
@@ -64,6 +78,9 @@ def test_static_files_come_from_nginx(site: Stack) -> None:
             assert answer.headers["Vary"] == "Accept-Encoding"
         again = http.get(plain.url, headers={"If-None-Match": plain.headers["ETag"]})
         missing = http.get(f"{site.base}/static/missing.css", headers={"Accept": "text/html"})
+        ranged = {"Range": "bytes=999999-", "Accept-Encoding": "identity"}
+        beyond = http.get(site.base + found[1], headers=ranged)
+        posted = http.post(f"{site.base}/static/site.css", headers={"Origin": site.base})
         listing = http.get(f"{site.base}/static/")
         outside = http.get(f"{site.base}/static/../settings.py")
         encoded = http.get(f"{site.base}/static/%2e%2e/settings.py")
@@ -76,6 +93,8 @@ def test_static_files_come_from_nginx(site: Stack) -> None:
     assert again.status_code == 304
     statuses = [answer.status_code for answer in (missing, listing, outside, encoded)]
     assert statuses == [404, 404, 404, 404]
+    assert (beyond.status_code, beyond.headers["Cache-Control"]) == (416, "no-cache")
+    assert (posted.status_code, posted.headers["Allow"]) == (405, "GET,HEAD")
     assert "There is no page at this address." in missing.text  # the application's own page
     found_again = site.wrote("/static/site.css", "nginx", 2)
     assert all(line["upstream"] == "" for line in found_again)
@@ -218,7 +237,10 @@ def test_no_request_is_lost_when_it_is_reloaded(site: Stack) -> None:
     assert clients.failures == []
     assert clients.answers.total() > 500
     # nginx asks another of the pool when one has gone, and nothing else goes wrong there.
-    wrong = [line for line in site.server.output()[before:].splitlines() if " [" in line[:40]]
+    output = site.server.output()[before:]
+    wrong = re.findall(
+        r"^\d{4}/\d\d/\d\d .* \[(?:error|crit|alert|emerg)\] .*", output, re.MULTILINE
+    )
     gone = "(2: No such file or directory) while connecting to upstream"
     assert all(gone in line and len(site.members()) > 1 for line in wrong), wrong
 
@@ -254,6 +276,14 @@ def test_the_master_that_is_killed_is_replaced(site: Stack) -> None:
     wait_for(back, "the site to be back")
 
 
+def test_two_reloads_at_once_take_turns(site: Stack) -> None:
+    with load([site.port], "/", "/echo") as clients, ThreadPoolExecutor() as threads:
+        wait_for(lambda: len(clients.answers) == 4, "all kinds of clients")
+        done = list(threads.map(site.make, ["reload", "reload"]))
+    assert [each.returncode for each in done] == [0, 0]
+    assert clients.failures == []
+
+
 async def stop_while_busy(site: Stack) -> tuple[str, int | None]:
     """Stop all with a request under way and a WebSocket open; return what both got."""
     async with aiohttp.ClientSession() as session:
@@ -276,3 +306,36 @@ def test_all_stop_gracefully(app_server: str, installed: Project) -> None:
         assert site.server.process.wait(timeout=30) == 0
         wait_for(lambda: not site.server.group(), "the last process to end")
         assert not list(site.run.glob("*.sock"))
+
+
+def test_it_starts_with_the_journal_as_its_output(installed: Project, tmp_path: Path) -> None:
+    """Which is a socket."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, TemporaryDirectory() as run:
+        port = free_port()
+        variables = PRODUCTION | {
+            "RUN_FOLDER": run,
+            "UPLOAD_FOLDER": str(tmp_path / "uploads"),
+            "LISTEN_ADDRESS": "127.0.0.1",
+            "LISTEN_PORT": str(port),
+            "SERVICE_USER": getuser(),
+        }
+        process = subprocess.Popen(
+            ["deploy/start.sh"],
+            cwd=installed.path,
+            env=clean_environment(**variables),
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        theirs.close()
+        try:
+            wait_for(answers_at(f"http://127.0.0.1:{port}/readyz"), "it to answer")
+        finally:
+            process.terminate()
+        output = b""
+        while chunk := ours.recv(65536):
+            output += chunk
+        assert process.wait(timeout=30) == 0
+    assert b'"logger":"access"' in output
+    assert b"Shutting down: Master" in output

@@ -28,6 +28,9 @@ check() {
 }
 
 if [ -S "$run/supervisor.sock" ]; then
+    # One at a time.
+    exec 9>"$run/reload.lock"
+    flock 9
     check
     members=$(supervisor status | sed -n 's/^\(site:app_[0-9]*\) .*/\1/p')
     if [ -z "$members" ]; then
@@ -50,7 +53,9 @@ else
         exit 1
     fi
     for container in $containers; do
-        # Compose's nginx has nothing to replace.
-        $engine exec "$container" sh -c "grep -q ^nginx /proc/1/cmdline || deploy/reload.sh"
+        # Compose's nginx has nothing to replace. What prestart.sh has set, only the first process knows.
+        # shellcheck disable=SC2016 # of the inner shell
+        $engine exec "$container" sh -c 'grep -q ^nginx /proc/1/cmdline ||
+            xargs -0 -a /proc/1/environ sh -c "exec env \"\$@\" deploy/reload.sh" env'
     done
 fi

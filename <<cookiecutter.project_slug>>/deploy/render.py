@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 import package_name
 from package_name.deployment import PLAIN_PATH, SOCKET_PATH, Deployment
 from package_name.settings import load_settings, read
+from package_name.web.static import CODINGS, StaticFiles
 
 STATIC = Path(package_name.__file__).parent / "static"
 # % endfilter
@@ -43,6 +44,15 @@ def nginx_facts() -> dict[str, object]:
         # `listen … http2` until 1.25.1, `http2 on` since.
         "http2_directive": version is not None and tuple(map(int, version.groups())) >= (1, 25, 1),
     }
+
+
+def versions() -> list[str]:
+    """Return the URLs that pages have for static files, as regular expressions."""
+    static = StaticFiles("/static", STATIC, name="static")
+    packed = tuple(suffix for suffix, _ in CODINGS.values())
+    files = sorted(path for path in STATIC.rglob("*") if path.is_file())
+    names = [path.relative_to(STATIC) for path in files if not path.name.endswith(packed)]
+    return [re.escape(static.versioned_url(str(name))) for name in names]
 
 
 def context() -> dict[str, object]:
@@ -72,6 +82,7 @@ def context() -> dict[str, object]:
         "root": os.geteuid() == 0,
         "ipv6": Path("/proc/net/if_inet6").exists(),
         "static": STATIC,
+        "versions": versions(),
         "uploads": uploads,
         "accel": f"{(settings.accel_redirect or '/_files').rstrip('/')}/",
         "acme_folder": PROJECT / deployment.acme_folder,
@@ -104,8 +115,11 @@ def main(arguments: list[str]) -> None:
     for name in files:
         text = environment.get_template(name).render(known)
         if folder:
-            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-            Path(folder, Path(name).name).write_text(text)
+            try:
+                Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+                Path(folder, Path(name).name).write_text(text)
+            except OSError as error:
+                raise SystemExit(f"{folder}: {error.strerror}; set RUN_FOLDER") from None
         else:
             sys.stdout.write(text)
 

@@ -59,6 +59,12 @@ def test_limits_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> No
     assert "client_max_body_size 0;" in render("nginx/site.conf").stdout
 
 
+def test_an_address_of_the_sixth_version_is_in_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in ("::1", "[::1]"):
+        monkeypatch.setenv("LISTEN_ADDRESS", address)
+        assert "listen [::1]:8000;" in render("nginx/site.conf").stdout
+
+
 def test_http2_is_spelt_as_the_installed_nginx_wants_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +86,7 @@ def test_http2_is_spelt_as_the_installed_nginx_wants_it(
         (["nginx/none.conf"], {}, "No such file"),
         (["nginx/site.conf"], {"LOG_LEVEL": "LOUD"}, "LOG_LEVEL"),
         (["nginx/site.conf"], {"PORT": "x"}, "PORT"),
+        (["nginx/nginx.conf", "/proc/none"], {}, "No such file or directory; set RUN_FOLDER"),
         (["nginx/site.conf"], {"RUN_FOLDER": "/" + "x" * 100}, "set RUN_FOLDER"),
         (["nginx/site.conf"], {"UPLOAD_FOLDER": "up loads; root /"}, "only letters, digits"),
     ],

@@ -106,6 +106,7 @@ def test_wrong_values_get_a_sentence(
         ("NGINX_WORKER_PROCESSES", "many", "should match pattern"),
         ("TLS_KEY", "key.pem", "set both or neither"),
         ("NGINX_WORKER_OPEN_FILES", "64", "at least twice"),
+        ("LISTEN_ADDRESS", "::1::", "does not appear"),
     ],
 )
 def test_what_surrounds_the_application_is_checked_too(

@@ -29,7 +29,10 @@ def _plain(path: Path) -> Path:
 
 
 def _address(text: str) -> str:
-    return text and str(ip_address(text))
+    if not text:
+        return text
+    address = ip_address(text.strip("[]"))
+    return f"[{address}]" if address.version == 6 else str(address)
 
 
 def _user(name: str) -> str:
@@ -75,6 +78,8 @@ class Deployment(BaseSettings):
     def _agree(self) -> "Deployment":
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("TLS_CERTIFICATE and TLS_KEY are set both or neither")
+        if self.tls_certificate and self.tls_port == self.listen_port:
+            raise ValueError("TLS_PORT and LISTEN_PORT are the same")
         if self.nginx_worker_open_files < 2 * self.nginx_worker_connections:
             # A request that is passed on is two connections.
             raise ValueError("NGINX_WORKER_OPEN_FILES is at least twice NGINX_WORKER_CONNECTIONS")

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from http.client import HTTPResponse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import aiohttp
 import httpx
 from conftest import PRODUCTION, Project, Server, clean_environment, free_port, started, wait_for
 from workers import EXTRA
@@ -136,3 +138,15 @@ def ask(address: int | Path, head: str, body: bytes = b"") -> tuple[int, Message
         answer = HTTPResponse(connection)
         answer.begin()
         return answer.status, answer.headers, answer.read().decode()
+
+
+async def talk(base: str, context: ssl.SSLContext | bool = True) -> object:
+    """Ping over the WebSocket of a site, and return the answer."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(
+            f"{base}/live", protocols=["live.v1"], origin=base, ssl=context
+        ) as websocket,
+    ):
+        await websocket.send_json({"type": "ping"})
+        return await websocket.receive_json(timeout=10)

@@ -162,6 +162,21 @@ def test_ports_meet(installed: Project, render: Render) -> None:
     assert f"server unix:{socket} " in text
 
 
+def test_forwarded_headers_are_set_and_never_appended(render: Render) -> None:
+    """The application reads them from the right, so that it could not tell."""
+    site = render("nginx/site.conf")
+    sent = dict(re.findall(r"proxy_set_header (X-\S+|Forwarded) (\S+);", site))
+    assert sent == {
+        "Forwarded": '""',
+        "X-Forwarded-For": "$remote_addr",
+        "X-Forwarded-Host": "$http_host",
+        "X-Forwarded-Proto": "$scheme",
+        "X-Request-ID": "$request_id",
+    }
+    # Inherited by each location, as none has any of its own.
+    assert not re.search(r"^ {8}proxy_set_header", site, re.MULTILINE)
+
+
 def test_each_file_is_named_by_the_readme_or_another_file(installed: Project) -> None:
     """A file that nothing leads to is one that nobody uses."""
     deploy = installed.path / "deploy"

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import aiohttp
 import httpx
 import pytest
 from conftest import Project, Tab, client, free_port, sign_in, started
-from stack import UNPRIVILEGED, Stack, stack
+from stack import UNPRIVILEGED, Stack, stack, talk
 from workers import run
 
 CIPHERS = (
@@ -79,17 +78,6 @@ def test_pages_and_files_come_over_tls(tls: tuple[Stack, int]) -> None:
     command = ["curl", "--silent", "--http2", "--cacert", certificate, "--output", "/dev/null"]
     command += ["--write-out", "%{http_version} %{http_code}", f"https://localhost:{port}/about"]
     assert subprocess.run(command, capture_output=True, text=True).stdout == "2 200"
-
-
-async def talk(base: str, context: ssl.SSLContext) -> object:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(
-            f"{base}/live", protocols=["live.v1"], origin=base, ssl=context
-        ) as websocket,
-    ):
-        await websocket.send_json({"type": "ping"})
-        return await websocket.receive_json(timeout=10)
 
 
 def test_the_admin_and_websockets_work_over_tls(tls: tuple[Stack, int]) -> None:

@@ -33,7 +33,7 @@ from conftest import (
 )
 from debian import BUNDLE, tree
 from load import load
-from stack import ask
+from stack import ask, talk
 from test_answers import everything_hostile
 from workers import EXTRA, run
 
@@ -427,15 +427,6 @@ def test_the_admin_keeps_files_and_nginx_sends_them(site: Container) -> None:
         assert ask(address, head)[0] == 413
     refused = [line for line in site.lines("/admin/files/", "nginx") if line["status"] == 413]
     assert [line["upstream"] for line in refused] == [""]
-
-
-async def talk(base: str) -> object:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(f"{base}/live", protocols=["live.v1"], origin=base) as websocket,
-    ):
-        await websocket.send_json({"type": "ping"})
-        return await websocket.receive_json(timeout=10)
 
 
 def test_a_websocket_is_passed_through(site: Container) -> None:

@@ -30,7 +30,7 @@ from conftest import (
     wait_for,
 )
 from load import load
-from stack import Stack, ask, stack
+from stack import Stack, ask, stack, talk
 from workers import run
 
 MIB = 1024**2
@@ -185,15 +185,6 @@ def test_one_id_in_both_logs_the_header_and_the_page(site: Stack) -> None:
     (line,) = site.wrote("/no-such-upload", "nginx")
     assert (line["request_id"], line["method"]) == (headers["X-Request-ID"], "POST")
     assert not site.access("/no-such-upload", "access")
-
-
-async def talk(base: str) -> object:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(f"{base}/live", protocols=["live.v1"], origin=base) as websocket,
-    ):
-        await websocket.send_json({"type": "ping"})
-        return await websocket.receive_json(timeout=10)
 
 
 def test_a_websocket_is_passed_through(site: Stack) -> None:

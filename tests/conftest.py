@@ -314,6 +314,15 @@ def sign_in(http: httpx.Client, base: str) -> None:
     assert answer.status_code == 303
 
 
+def upload(http: httpx.Client, base: str, content: bytes) -> str:
+    """Sign in, see who that is, upload a file, and return the path under which it is kept."""
+    sign_in(http, base)
+    assert "ada" in http.get(f"{base}/admin/").text
+    answer = http.post(f"{base}/admin/files/", files={"file": ("large.bin", content)})
+    assert answer.status_code == 201
+    return answer.headers["Location"]
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
-from conftest import Project, Tab, client, free_port, sign_in, started
+from conftest import Project, Tab, client, free_port, started, upload
 from stack import UNPRIVILEGED, Stack, stack, talk
 from workers import run
 
@@ -85,11 +85,10 @@ def test_the_admin_and_websockets_work_over_tls(tls: tuple[Stack, int]) -> None:
     base = f"https://localhost:{port}"
     content = os.urandom(10 * 1024**2)
     with httpx.Client(verify=trusting(site), trust_env=False, timeout=20) as http:
-        sign_in(http, base)
+        path = upload(http, base, content)
         (cookie,) = http.cookies.jar
         assert (cookie.name, cookie.secure) == ("__Host-session", True)
-        uploaded = http.post(f"{base}/admin/files/", files={"file": ("large.bin", content)})
-        answer = http.get(base + uploaded.headers["Location"])
+        answer = http.get(base + path)
         assert answer.content == content
         assert answer.headers["Server"] == "nginx"
     assert run(talk(base, trusting(site))) == {"type": "pong"}

@@ -28,7 +28,7 @@ from conftest import (
     client,
     cookiecutter,
     free_port,
-    sign_in,
+    upload,
     wait_for,
 )
 from debian import BUNDLE, tree
@@ -408,12 +408,7 @@ def test_logs_are_on_the_standard_output_and_error(site: Container) -> None:
 def test_the_admin_keeps_files_and_nginx_sends_them(site: Container) -> None:
     content = os.urandom(10 * MIB)
     with client() as http:
-        sign_in(http, site.base)
-        assert "ada" in http.get(f"{site.base}/admin/").text
-        url = f"{site.base}/admin/files/"
-        uploaded = http.post(url, files={"file": ("large.bin", content)})
-        assert uploaded.status_code == 201
-        path = uploaded.headers["Location"]
+        path = upload(http, site.base, content)
         assert http.get(site.base + path).content == content
         cookie = http.cookies["session"]
     (line,) = site.lines(path, "access")
@@ -423,7 +418,8 @@ def test_the_admin_keeps_files_and_nginx_sends_them(site: Container) -> None:
     head = f"POST /admin/files/ HTTP/1.1\nHost: 127.0.0.1:{site.port}\nOrigin: {site.base}\n"
     head += f"Cookie: session={cookie}\nContent-Type: multipart/form-data; boundary=x\n"
     head += f"Content-Length: {12 * MIB}\n"
-    for address in (site.port, Path(f"/proc/{first}/root/app/run/app.sock")):
+    inside = Path("/proc", str(first), "root")  # the container's files
+    for address in (site.port, inside / "app/run/app.sock"):
         assert ask(address, head)[0] == 413
     refused = [line for line in site.lines("/admin/files/", "nginx") if line["status"] == 413]
     assert [line["upstream"] for line in refused] == [""]
@@ -549,10 +545,8 @@ def test_root_gives_its_privileges_up(
         assert all("supervisord" in args or "nginx: master" in args for args in privileged)
         with client() as http:
             assert http.get(f"{found.base}/static/site.css").status_code == 200
-            sign_in(http, found.base)
-            url = f"{found.base}/admin/files/"
-            uploaded = http.post(url, files={"file": ("large.bin", bytes(10 * MIB))})
-            assert http.get(found.base + uploaded.headers["Location"]).content == bytes(10 * MIB)
+            path = upload(http, found.base, bytes(10 * MIB))
+            assert http.get(found.base + path).content == bytes(10 * MIB)
         # What root reads, the service cannot replace.
         attempt = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", "rm", "-f"]
         done = found.execute(*attempt, "run/nginx.conf")
@@ -638,9 +632,7 @@ def test_what_compose_runs(
         assert not any("gunicorn" in args for args in outer.processes().values())
         assert not any("nginx" in args for args in inner.processes().values())
         assert http.get(f"{outer.base}/static/site.css").status_code == 200
-        sign_in(http, outer.base)
-        uploaded = http.post(f"{outer.base}/admin/files/", files={"file": b"x" * MIB})
-        path = uploaded.headers["Location"]
+        path = upload(http, outer.base, b"x" * MIB)
         assert http.get(outer.base + path).content == b"x" * MIB
         assert [line["bytes"] for line in inner.lines(path, "access")] == [0]
         reload(project, engine)

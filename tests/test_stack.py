@@ -27,6 +27,7 @@ from conftest import (
     client,
     free_port,
     sign_in,
+    upload,
     wait_for,
 )
 from load import load
@@ -116,12 +117,7 @@ def test_a_symbolic_link_leads_nowhere(site: Stack) -> None:
 def test_the_admin_keeps_files_and_nginx_sends_them(site: Stack) -> None:
     content = os.urandom(10 * MIB)
     with client() as http:
-        sign_in(http, site.base)
-        assert "ada" in http.get(f"{site.base}/admin/").text
-        url = f"{site.base}/admin/files/"
-        uploaded = http.post(url, files={"file": ("large.bin", content)})
-        assert uploaded.status_code == 201
-        path = uploaded.headers["Location"]
+        path = upload(http, site.base, content)
         answer = http.get(site.base + path)
         assert answer.content == content
         assert answer.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"

@@ -28,6 +28,7 @@ from conftest import (
     client,
     cookiecutter,
     free_port,
+    sign_in,
     upload,
     wait_for,
 )

@@ -43,7 +43,13 @@ def tree(folder: Path, packages: str = "") -> Path:
     debians = sys.base_prefix == "/usr"
     include = ",".join(filter(None, (LIBRARIES, PYTHON if debians else "", packages)))
     command = ["debootstrap", "--variant=minbase", f"--include={include}", f"--cache-dir={cache}"]
-    done = subprocess.run([*command, suite, folder], capture_output=True, text=True, check=False)
+    for _ in range(3):  # as a package may fail to arrive
+        done = subprocess.run(
+            [*command, suite, folder], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0:
+            break
+        shutil.rmtree(folder, ignore_errors=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     # What is installed by name alone, such as `python3` and `pip`, is found first in /usr/local.
     if debians:

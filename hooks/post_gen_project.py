@@ -1,4 +1,36 @@
-"""Say what to do next."""
+"""Remove what was not asked for, and say what to do next."""
+
+import shutil
+from pathlib import Path
+
+SOURCE = "src/<< cookiecutter.package_name >>"
+# What is kept only with one of these answers, by question and path.
+PATHS = {
+    "database": {
+        "migrations": ["sqlite", "postgresql"],
+        f"{SOURCE}/database": ["sqlite", "postgresql"],
+        f"{SOURCE}/database/sqlite.py": ["sqlite"],
+        f"{SOURCE}/database/postgresql.py": ["postgresql"],
+        f"{SOURCE}/news": ["sqlite", "postgresql"],
+        "tests/database": ["sqlite", "postgresql"],
+        "tests/database/test_sqlite.py": ["sqlite"],
+        "tests/database/test_postgresql.py": ["postgresql"],
+        "tests/news": ["sqlite", "postgresql"],
+        "tests/admin/test_news.py": ["sqlite", "postgresql"],
+        "tests/postgresql.py": ["postgresql"],
+    },
+}
+ANSWERS = {"database": "<< cookiecutter.database >>"}
+
+for question, paths in PATHS.items():
+    for name, answers in paths.items():
+        path = Path(name)
+        if ANSWERS[question] in answers:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 print("""
 << cookiecutter.project_slug >> is baked. Next:

@@ -31,7 +31,7 @@ OTHER_STDLIB = """
     tomllib uu xdrlib
 """.split()  # noqa: SIM905
 # Folders of the project that Python could import in its place.
-OF_THE_PROJECT = ["certs", "deploy", "run", "src", "tests", "uploads"]
+OF_THE_PROJECT = ["certs", "data", "deploy", "migrations", "run", "src", "tests", "uploads"]
 
 # The service's user, group and unit have the name of the project.
 OF_THE_SYSTEM = ["daemon", "nginx", "nobody", "nogroup", "root", "supervisor", "www-data"]

@@ -5,7 +5,17 @@ from pathlib import Path
 import aiojobs.aiohttp
 from aiohttp import web
 
-from . import admin, live, site
+from . import (
+    admin,
+    # % if cookiecutter.database != "none"
+    database,
+    # % endif
+    live,
+    # % if cookiecutter.database != "none"
+    news,
+    # % endif
+    site,
+)
 from .settings import SETTINGS, Settings, load_settings
 from .web import (
     connection,
@@ -42,8 +52,14 @@ def create_app(settings: Settings | None = None) -> web.Application:
     lag.setup(app)
     templating.setup(app, __package__, development=settings.development)
     static.setup(app, Path(__file__).parent / "static")
+    # % if cookiecutter.database != "none"
+    database.setup(app)
+    # % endif
     live.setup(app)
     site.setup(app)
+    # % if cookiecutter.database != "none"
+    news.setup(app)
+    # % endif
     admin.setup(app)
     # shield() and spawn(); last, to be waited for before what such work needs is closed.
     aiojobs.aiohttp.setup(app, wait_timeout=settings.graceful_timeout)

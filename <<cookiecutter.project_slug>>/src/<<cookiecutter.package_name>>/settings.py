@@ -92,6 +92,24 @@ def _location(path: str) -> str:
     return path
 
 
+# % if cookiecutter.database == "sqlite"
+def _sqlite_url(url: str) -> str:
+    file = re.fullmatch("sqlite:///([^:?#]+)", url)
+    if not file:
+        raise ValueError("name a file, such as sqlite:///data/app.db or sqlite:////srv/app.db")
+    _folder(Path(file[1]).parent)
+    return url
+
+
+# % endif
+# % if cookiecutter.database == "postgresql"
+def _postgresql_url(url: SecretStr) -> SecretStr:
+    if re.match("postgres(ql)?://[^/]*/[^/?]", url.get_secret_value()):
+        return url
+    raise ValueError("name a database, such as postgresql://user:password@host:5432/name")
+
+
+# % endif
 Many = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
 """Several values, separated by commas or spaces."""
 
@@ -136,6 +154,22 @@ class Settings(BaseSettings):
     max_websockets: int = Field(default=100, gt=0)
     bus_url: Annotated[str, AfterValidator(_bus)] = "local:"
 
+    # % if cookiecutter.database == "sqlite"
+    database_url: Annotated[str, AfterValidator(_sqlite_url)] = "sqlite:///data/app.db"
+    # % endif
+    # % if cookiecutter.database == "postgresql"
+    database_url: Annotated[SecretStr, AfterValidator(_postgresql_url)]
+    database_wait: float = Field(default=20, ge=0, allow_inf_nan=False)
+    # % endif
+    # % if cookiecutter.database != "none"
+    database_pool_size: int = Field(default=5, ge=1, le=100)
+    database_timeout: float = Field(default=5, gt=0, allow_inf_nan=False)
+    database_statement_timeout: float = Field(default=10, gt=0, allow_inf_nan=False)
+
+    # Of the news alone.
+    api_tokens: Many[SecretStr] = ()
+
+    # % endif
     # Of the admin alone.
     admin_users: Annotated[
         tuple[Annotated[Account, BeforeValidator(parse_account)], ...],
@@ -160,6 +194,15 @@ class Settings(BaseSettings):
             raise ValueError("two accounts have the same name")
         return accounts
 
+    # % if cookiecutter.database != "none"
+    @field_validator("api_tokens")
+    @classmethod
+    def _refuse_short_tokens(cls, tokens: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if any(len(token.get_secret_value()) < 32 for token in tokens):
+            raise ValueError("a token has fewer than 32 characters; `make secret` prints one")
+        return tokens
+
+    # % endif
     @field_validator("secret_keys")
     @classmethod
     def _refuse_bad_keys(

@@ -1,0 +1,57 @@
+"""What Alembic runs the migrations with; pyproject.toml tells it where they are."""
+
+import asyncio
+
+import sqlalchemy as sa
+from alembic import context
+
+# % filter replace("package_name", cookiecutter.package_name) | replace("sqlite", cookiecutter.database)
+import package_name.app  # noqa: F401  # with all models
+from package_name.database import Base
+from package_name.database.sqlite import make_engine, open_database
+from package_name.settings import load_settings
+
+# % endfilter
+PATIENCE = 600.0
+"""Seconds that a migration may take, and that one waits for another that runs at the same time."""
+
+
+# % if cookiecutter.database == "sqlite"
+def render(kind: str, item: object, _context: object) -> str | bool:
+    """Return what a migration says of a type of our own: what the database sees of it."""
+    if kind == "type" and isinstance(item, sa.TypeDecorator):
+        return f"sa.{item.impl!r}"
+    return False
+
+
+# % endif
+def migrate(connection: sa.Connection) -> None:
+    """Run the migrations that are asked for, in one transaction: all or none."""
+    context.configure(
+        connection=connection,
+        target_metadata=Base.metadata,
+        # % if cookiecutter.database == "sqlite"
+        render_as_batch=True,  # SQLite can change hardly anything of a table in place
+        render_item=render,
+        transactional_ddl=True,
+        # % endif
+    )
+    with context.begin_transaction():
+        # % if cookiecutter.database == "postgresql"
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('migrations'))"))
+        # % endif
+        context.run_migrations()
+
+
+async def main() -> None:
+    """Connect to DATABASE_URL, and migrate. Raises SystemExit when that cannot be."""
+    settings = load_settings()
+    patient = {"database_statement_timeout": PATIENCE, "database_timeout": PATIENCE}
+    engine = make_engine(settings.model_copy(update=patient))
+    await open_database(engine, settings)
+    async with engine.execution_options(writing=True).begin() as connection:
+        await connection.run_sync(migrate)
+    await engine.dispose()
+
+
+asyncio.run(main())

@@ -1,0 +1,68 @@
+"""PostgreSQL: a server that may start later than this process, and be away for a while."""
+
+import asyncio
+import logging
+from datetime import datetime
+from time import monotonic
+from typing import Final
+
+from sqlalchemy import DateTime, TypeEngine, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from .. import about
+from ..settings import Settings
+
+logger = logging.getLogger(__name__)
+
+MOMENT: Final[TypeEngine[datetime]] = DateTime(timezone=True)
+
+_AWAY: Final = ("08", "53", "57")
+"""Classes of SQLSTATE that are the server's fault: connection, resources, intervention."""
+PAUSE: Final = 0.5
+"""Seconds between two attempts to reach a server that is starting."""
+
+
+def is_away(error: Exception) -> bool:
+    """Tell whether the server, and not the statement, is to blame: stopped, full or too slow."""
+    if not isinstance(error, DBAPIError):
+        return True  # no connection became free
+    state = getattr(error.orig, "sqlstate", None) or ""
+    return error.connection_invalidated or state.startswith(_AWAY)
+
+
+def make_engine(settings: Settings) -> AsyncEngine:
+    """Return an engine of DATABASE_URL, which connects when it is first used."""
+    seconds = settings.database_statement_timeout
+    url = make_url(settings.database_url.get_secret_value())
+    return create_async_engine(
+        url.set(drivername="postgresql+asyncpg"),
+        pool_size=settings.database_pool_size,
+        max_overflow=0,
+        pool_timeout=settings.database_timeout,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": settings.database_timeout,
+            "command_timeout": seconds + 1,  # the server says so first, unless it is gone
+            "server_settings": {
+                "application_name": about.DISTRIBUTION,
+                "statement_timeout": str(int(seconds * 1000)),
+            },
+        },
+    )
+
+
+async def open_database(engine: AsyncEngine, settings: Settings) -> None:
+    """Wait for the server, up to DATABASE_WAIT. Raises SystemExit when it does not take us."""
+    deadline = monotonic() + settings.database_wait
+    while True:
+        try:
+            async with engine.connect():
+                return
+        except (DBAPIError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            wrong = isinstance(error, DBAPIError) and not is_away(error)
+            if wrong or monotonic() > deadline:
+                raise SystemExit(f"Cannot start, the database refuses: {reason}") from None
+        logger.warning("waiting for the database: %s", reason)
+        await asyncio.sleep(PAUSE)

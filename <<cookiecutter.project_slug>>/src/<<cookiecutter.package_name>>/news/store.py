@@ -1,0 +1,122 @@
+"""The news in the database."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple, Self
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm.exc import StaleDataError
+
+from .drafts import Draft, make_slug
+from .models import Item
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LARGEST: Final = 2**63 - 1
+
+
+class SlugError(ValueError):
+    """The slug is taken, or there is none: the title has neither letters nor digits."""
+
+
+class ChangedError(Exception):
+    """Somebody else has changed or deleted the item meanwhile."""
+
+
+class Cursor(NamedTuple):
+    """Where a page of the list ends, and the next one begins."""
+
+    published_at: datetime
+    id: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return what ``str()`` made a text of. Raises ValueError."""
+        microseconds, id_ = map(int, text.split("-"))
+        if id_ > _LARGEST:
+            raise ValueError
+        try:
+            return cls(_EPOCH + timedelta(microseconds=microseconds), id_)
+        except OverflowError as error:
+            raise ValueError from error
+
+    def __str__(self) -> str:
+        """Return what fits into a URL."""
+        return f"{(self.published_at - _EPOCH) // timedelta(microseconds=1)}-{self.id}"
+
+
+async def published(session: AsyncSession, size: int, before: Cursor | None = None) -> list[Item]:
+    """Return up to ``size`` items that everybody may see, the latest first."""
+    query = select(Item).where(Item.published_at.is_not(None))
+    if before:
+        query = query.where(tuple_(Item.published_at, Item.id) < before)
+    query = query.order_by(Item.published_at.desc(), Item.id.desc()).limit(size)
+    return list(await session.scalars(query))
+
+
+async def find(session: AsyncSession, slug: str) -> Item | None:
+    """Return an item that everybody may see."""
+    query = select(Item).where(Item.slug == slug, Item.published_at.is_not(None))
+    return await session.scalar(query)
+
+
+async def everything(session: AsyncSession, size: int, before: int | None = None) -> list[Item]:
+    """Return up to ``size`` items, drafts too, the newest first; ``before`` is an id."""
+    query = select(Item).order_by(Item.id.desc()).limit(size)
+    if before is not None:
+        query = query.where(Item.id < before)
+    return list(await session.scalars(query))
+
+
+async def get(session: AsyncSession, id_: int) -> Item | None:
+    """Return an item, or a draft, by its id."""
+    return await session.get(Item, id_) if id_ <= _LARGEST else None
+
+
+async def _free_slug(session: AsyncSession, title: str) -> str:
+    """Return a slug for a title that no other item has. Raises SlugError."""
+    slug = make_slug(title)
+    if not slug:
+        raise SlugError("give one, as the title has neither letters nor digits")
+    query = select(Item.slug).where(Item.slug.startswith(slug, autoescape=True))
+    taken = set(await session.scalars(query))
+    number = 1
+    free = slug
+    while free in taken:
+        number += 1
+        suffix = f"-{number}"
+        free = slug[: 100 - len(suffix)] + suffix
+    return free
+
+
+async def save(session: AsyncSession, draft: Draft, item: Item | None = None) -> Item:
+    """Write a draft over an item, or as a new one. Raises SlugError, ChangedError."""
+    if item is None:
+        item = Item()
+        session.add(item)
+    elif draft.version != item.version:
+        raise ChangedError
+    with session.no_autoflush:
+        item.slug = draft.slug or item.slug or await _free_slug(session, draft.title)
+    item.title = draft.title
+    item.body = draft.body
+    item.published_at = draft.published_at
+    item.updated_at = datetime.now(UTC)
+    try:
+        await session.flush()
+    except IntegrityError:
+        raise SlugError("is taken") from None
+    except StaleDataError:
+        raise ChangedError from None
+    return item
+
+
+async def delete(session: AsyncSession, item: Item, version: int) -> None:
+    """Delete an item. Raises ChangedError."""
+    if version != item.version:
+        raise ChangedError
+    await session.delete(item)
+    try:
+        await session.flush()
+    except StaleDataError:
+        raise ChangedError from None

@@ -1,0 +1,101 @@
+"""A PostgreSQL of the tests' own: the programs of the system, files in a temporary folder."""
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+OWNER = "tests"
+
+
+def _program(name: str) -> str:
+    """Return the path of a program, which Debian keeps off the path. Raises RuntimeError."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    program = shutil.which(name) or next(map(str, reversed(found)), None)
+    if program is None:
+        raise RuntimeError(f"{name} is missing; on Debian: apt-get install postgresql")
+    return program
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A server that can be stopped and started, on 127.0.0.1 and on a socket in its folder."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        """Make a cluster in the folder; the options are those of the program ``postgres``."""
+        self.port = _free_port()
+        self._data, self._log = folder / "data", folder / "log"
+        self._options = ["-p", str(self.port), "-k", str(folder), "-h", "127.0.0.1", *options]
+        # PostgreSQL refuses to be run by root.
+        self._as: dict[str, Any] = (
+            {"user": "nobody", "extra_groups": []} if not os.geteuid() else {}
+        )
+        if self._as:
+            shutil.chown(folder, "nobody")
+        names = [
+            "--username",
+            OWNER,
+            "--auth",
+            "trust",
+            "--encoding",
+            "UTF8",
+            "--locale",
+            "C.UTF-8",
+        ]
+        self._run("initdb", "--no-sync", *names)
+
+    def _run(self, name: str, *arguments: str) -> None:
+        command = [_program(name), "--pgdata", str(self._data), *arguments]
+        done = subprocess.run(
+            command,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # which the server keeps open
+            stderr=subprocess.PIPE if name == "initdb" else subprocess.DEVNULL,
+            text=True,
+            check=False,
+            **self._as,
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr or self._log.read_text())
+
+    def start(self) -> None:
+        """Return once it takes connections."""
+        options = " ".join(self._options)
+        self._run("pg_ctl", "start", "--wait", "--silent", "--log", str(self._log), "-o", options)
+
+    def stop(self, mode: str = "fast") -> None:
+        """Return once it has ended: ``smart``, ``fast``, or ``immediate``, which is a crash."""
+        self._run("pg_ctl", "stop", "--wait", "--silent", "--mode", mode)
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return (self._data / "postmaster.pid").exists()
+
+    def url(self, database: str = "postgres") -> str:
+        """Return the URL of a database."""
+        return f"postgresql://{OWNER}@127.0.0.1:{self.port}/{database}"
+
+
+@contextmanager
+def postgresql(*options: str) -> Iterator[Server]:
+    """Run a server, and leave nothing of it."""
+    with TemporaryDirectory(prefix="postgresql-") as folder:
+        server = Server(Path(folder), *options)
+        server.start()
+        try:
+            yield server
+        finally:
+            if server.running:
+                server.stop("immediate")

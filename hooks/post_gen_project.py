@@ -13,11 +13,12 @@ PATHS = {
         f"{SOURCE}/database/postgresql.py": ["postgresql"],
         f"{SOURCE}/news": ["sqlite", "postgresql"],
         "tests/database": ["sqlite", "postgresql"],
+        "tests/database/sqlite.py": ["sqlite"],
+        "tests/database/postgresql.py": ["postgresql"],
         "tests/database/test_sqlite.py": ["sqlite"],
         "tests/database/test_postgresql.py": ["postgresql"],
         "tests/news": ["sqlite", "postgresql"],
         "tests/admin/test_news.py": ["sqlite", "postgresql"],
-        "tests/postgresql.py": ["postgresql"],
     },
 }
 ANSWERS = {"database": "<< cookiecutter.database >>"}

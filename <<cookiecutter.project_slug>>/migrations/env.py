@@ -1,6 +1,7 @@
 """What Alembic runs the migrations with; pyproject.toml tells it where they are."""
 
 import asyncio
+from typing import Literal
 
 import sqlalchemy as sa
 from alembic import context
@@ -9,6 +10,7 @@ from alembic import context
 import package_name.app  # noqa: F401  # with all models
 from package_name.database import Base
 from package_name.database.sqlite import make_engine, open_database
+from package_name.logs import configure
 from package_name.settings import load_settings
 
 # % endfilter
@@ -16,23 +18,21 @@ PATIENCE = 600.0
 """Seconds that a migration may take, and that one waits for another that runs at the same time."""
 
 
-# % if cookiecutter.database == "sqlite"
-def render(kind: str, item: object, _context: object) -> str | bool:
+def render(kind: str, item: object, _context: object) -> str | Literal[False]:
     """Return what a migration says of a type of our own: what the database sees of it."""
     if kind == "type" and isinstance(item, sa.TypeDecorator):
         return f"sa.{item.impl!r}"
     return False
 
 
-# % endif
 def migrate(connection: sa.Connection) -> None:
     """Run the migrations that are asked for, in one transaction: all or none."""
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
+        render_item=render,
         # % if cookiecutter.database == "sqlite"
         render_as_batch=True,  # SQLite can change hardly anything of a table in place
-        render_item=render,
         transactional_ddl=True,
         # % endif
     )
@@ -46,6 +46,7 @@ def migrate(connection: sa.Connection) -> None:
 async def main() -> None:
     """Connect to DATABASE_URL, and migrate. Raises SystemExit when that cannot be."""
     settings = load_settings()
+    configure(level=settings.log_level, json=not settings.development)
     patient = {"database_statement_timeout": PATIENCE, "database_timeout": PATIENCE}
     engine = make_engine(settings.model_copy(update=patient))
     await open_database(engine, settings)

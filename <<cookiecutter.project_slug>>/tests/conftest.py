@@ -31,6 +31,11 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
         yield
 
 
+# % if cookiecutter.database != "none"
+pytest_plugins = ["tests.database.fixtures"]
+
+
+# % endif
 @pytest.fixture
 def development(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENVIRONMENT", "development")

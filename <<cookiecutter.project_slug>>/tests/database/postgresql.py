@@ -99,3 +99,10 @@ def postgresql(*options: str) -> Iterator[Server]:
         finally:
             if server.running:
                 server.stop("immediate")
+
+
+@contextmanager
+def new_database() -> Iterator[str]:
+    """Yield the URL of an empty database."""
+    with postgresql("-F") as server:  # which writes without waiting for the disk
+        yield server.url()

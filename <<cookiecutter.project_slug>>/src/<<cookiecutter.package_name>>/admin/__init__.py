@@ -14,7 +14,8 @@ def setup(app: web.Application) -> None:
     """Nest the admin in the site."""
     settings = app[SETTINGS]
     admin = web.Application()
-    templating.setup(admin, __package__, development=settings.development)
+    templating.extend(admin, __package__, app)
+    templating.add_to_menu(admin, "Overview", "admin:overview")
     access.setup(admin, settings, public={sign_in.page, sign_in.enter})
     accounts.setup(admin, settings.admin_users)
     admin.on_startup.append(overview.note_start)

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Any
 
 import aiohttp_session
 from aiohttp import hdrs, web
@@ -11,13 +11,10 @@ from aiohttp.web_exceptions import NotAppKeyWarning
 from yarl import URL
 
 from ..settings import Settings
-from ..web import nesting, templating
+from ..web import nesting
 from ..web.context import get_context
 from ..web.negotiation import accepted
 from . import sessions
-
-USER: Final = web.RequestKey("USER", str)
-"""The name of the account that is signed in; empty at the sign-in."""
 
 # aiohttp-session keeps its state in the request under plain strings, and aiohttp says so each time.
 warnings.filterwarnings("ignore", category=NotAppKeyWarning, module="aiohttp_session")
@@ -43,7 +40,7 @@ def _signed_in_only(public: Collection[Callable[..., Any]]) -> Middleware:
         user = await sessions.current(request)
         if user is None and request.match_info.handler not in public:
             raise _ask_to_sign_in(request)
-        request[USER] = user or ""
+        get_context(request).user = user or ""
         return await handler(request)
 
     return signed_in_only
@@ -58,11 +55,6 @@ def way_back(request: web.Request) -> URL:
         return overview
     inside = str(wanted).startswith(overview.path) and ".." not in wanted.parts
     return wanted if inside else overview
-
-
-def render(request: web.Request, template: str, /, **context: Any) -> web.Response:
-    """Return a page of the admin, which shows who has signed in."""
-    return templating.render(request, template, user=request[USER], **context)
 
 
 def setup(

@@ -14,8 +14,8 @@ from aiohttp import web
 from .. import about
 from ..settings import SETTINGS, Settings
 from ..web.nesting import NAMESPACE, NESTED
+from ..web.templating import render
 from . import announce
-from .access import render
 
 PACKAGES = (about.DISTRIBUTION, "aiohttp", "aiohttp-jinja2", "jinja2", "gunicorn", "uvloop")
 """Distributions whose versions the overview shows."""

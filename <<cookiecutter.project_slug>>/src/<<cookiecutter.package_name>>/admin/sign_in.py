@@ -7,8 +7,9 @@ from aiohttp import web
 from ..web import nesting
 from ..web.context import get_context
 from ..web.forms import read_form
+from ..web.templating import render
 from . import sessions
-from .access import USER, render, way_back
+from .access import way_back
 from .accounts import ACCOUNTS, TooManyAttemptsError
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ def _form(request: web.Request, name: str = "", wrong: str = "") -> web.Response
 
 async def page(request: web.Request) -> web.Response:
     """Answer the form; who is signed in already goes on."""
-    if request[USER]:
+    if get_context(request).user:
         raise web.HTTPSeeOther(way_back(request))
     return _form(request)
 
@@ -52,5 +53,5 @@ async def enter(request: web.Request) -> web.Response:
 async def leave(request: web.Request) -> web.Response:
     """Sign out."""
     await sessions.end(request)
-    logger.info("signed out", extra={"account": request[USER]})
+    logger.info("signed out", extra={"account": get_context(request).user})
     raise web.HTTPSeeOther(nesting.url_for(get_context(request).app, "admin:login"))

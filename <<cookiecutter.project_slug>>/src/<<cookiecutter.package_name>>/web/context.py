@@ -35,6 +35,8 @@ class RequestContext:
     """Whether the peer is one of TRUSTED_PROXIES."""
     started: float
     """When the request came, in seconds of ``time.perf_counter``."""
+    user: str = ""
+    """The name of the account that is signed in; empty outside the admin."""
     nonce: str | None = None
     """The nonce that the response's Content-Security-Policy allows, if a page asked for one."""
 

@@ -1,5 +1,6 @@
 """Nested applications under a name, so that every page can name every route: ``admin:overview``."""
 
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
@@ -10,9 +11,23 @@ NAMESPACE: Final = web.AppKey("NAMESPACE", str)
 NESTED: Final = web.AppKey("NESTED", dict[str, web.Application])
 """The applications nested directly in this one, by their names."""
 
+OFFERS: Final = web.AppKey("OFFERS", dict[str, list[Callable[[web.Application], None]]])
+"""What is set up in the applications that will be nested directly in this one, by their names."""
+
+
+def offer(app: web.Application, name: str, setup: Callable[[web.Application], None]) -> None:
+    """Have ``setup(nested)`` called for the application that is nested as ``name``, if one will be.
+
+    So a feature brings a part of another one, and knows nothing of it. Raises ValueError when it
+    comes too late.
+    """
+    if name in app.get(NESTED, {}):
+        raise ValueError(f"the application named {name!r} is complete already")
+    app.setdefault(OFFERS, {}).setdefault(name, []).append(setup)
+
 
 def nest(app: web.Application, prefix: str, name: str, nested: web.Application) -> None:
-    """Mount a nested application, itself complete, below ``prefix`` (such as ``/admin/``).
+    """Mount a nested application, complete but for offers, below ``prefix`` (such as ``/admin/``).
 
     Raises ValueError when the name is taken.
     """
@@ -21,6 +36,8 @@ def nest(app: web.Application, prefix: str, name: str, nested: web.Application) 
         raise ValueError(f"an application named {name!r} is nested here already")
     nested[NAMESPACE] = name
     siblings[name] = nested
+    for setup in app.get(OFFERS, {}).get(name, ()):
+        setup(nested)
 
     async def add_slash(request: web.Request) -> web.Response:
         raise web.HTTPPermanentRedirect(f"{request.path}/")

@@ -5,11 +5,11 @@ They find the request through a context variable: no template has to hand it on,
 
 from collections.abc import Callable, Mapping, MutableMapping
 from types import FunctionType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp_jinja2
 from aiohttp import web
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from jinja2.runtime import Context
 
 from .. import about
@@ -19,7 +19,7 @@ from .context import CURRENT
 from .static import STATIC
 
 MENU: Final = web.AppKey("MENU", dict[str, str])
-"""Route names of the pages in the site's menu, by their titles; of the outermost application."""
+"""Route names of the pages in an application's menu, by their titles."""
 
 _PATHS: Final = web.AppKey("_PATHS", dict[str, str])
 """Paths of routes without parts, by their names: they do not change, and a page has many."""
@@ -57,13 +57,19 @@ def csp_nonce() -> str:
     return CURRENT.get().script_nonce()
 
 
-def menu() -> dict[str, str]:
-    """Return the titles and route names of the menu."""
-    return CURRENT.get().app[MENU]
+def user() -> str:
+    """Return the name of the account that is signed in; empty outside the admin."""
+    return CURRENT.get().user
+
+
+def menu(name: str | None = None) -> dict[str, str]:
+    """Return titles and route names of the site's menu, or of a nested application's."""
+    app = CURRENT.get().app
+    return (app[nesting.NESTED][name] if name else app)[MENU]
 
 
 def add_to_menu(app: web.Application, title: str, route: str) -> None:
-    """Show a page in the menu of the site, after those that are there."""
+    """Show a page in the menu of an application, after those that are there."""
     app.setdefault(MENU, {})[title] = route
 
 
@@ -99,14 +105,10 @@ def render(request: web.Request, template: str, /, **context: Any) -> web.Respon
 
 
 def setup(app: web.Application, package: str, *, development: bool) -> None:
-    """Let an application, outermost or nested, render its package's templates, and those further out."""
-    root = __package__.rpartition(".")[0]
-    packages = [package]
-    while packages[-1] != root:
-        packages.append(packages[-1].rpartition(".")[0])
+    """Let the outermost application render its package's templates."""
     environment = _Environment(
         autoescape=True,
-        loader=ChoiceLoader([PackageLoader(name) for name in packages]),
+        loader=PackageLoader(package),
         auto_reload=development,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -115,5 +117,18 @@ def setup(app: web.Application, package: str, *, development: bool) -> None:
     app[aiohttp_jinja2.APP_KEY] = environment
     app[_PATHS] = {}
     environment.globals.update(
-        about=about, csp_nonce=csp_nonce, integrity=integrity, menu=menu, static=static, url=url
+        about=about,
+        csp_nonce=csp_nonce,
+        integrity=integrity,
+        menu=menu,
+        static=static,
+        url=url,
+        user=user,
     )
+
+
+def extend(app: web.Application, package: str, outer: web.Application) -> None:
+    """Let a nested application render its package's templates, and all that ``outer`` renders."""
+    environment = outer[aiohttp_jinja2.APP_KEY]
+    loader = ChoiceLoader([PackageLoader(package), cast(BaseLoader, environment.loader)])
+    app[aiohttp_jinja2.APP_KEY] = environment.overlay(loader=loader)

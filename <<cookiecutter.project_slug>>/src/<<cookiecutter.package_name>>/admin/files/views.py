@@ -17,7 +17,7 @@ from ...web import expect, nesting
 from ...web.context import get_context
 from ...web.headers import CSP
 from ...web.negotiation import accepted
-from ..access import USER, render
+from ...web.templating import render
 from .names import attachment, safe_name
 from .store import CONTENT, Record, Store, Upload
 
@@ -94,7 +94,7 @@ async def upload(request: web.Request) -> web.Response:
             await shield(request, asyncio.to_thread(upload.close))
             raise
         # From here on the client may leave: the file is whole.
-        record = await shield(request, _keep(upload, name, request[USER]))
+        record = await shield(request, _keep(upload, name, get_context(request).user))
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
@@ -134,5 +134,5 @@ async def download(request: web.Request) -> web.StreamResponse:
 async def delete(request: web.Request) -> web.Response:
     """Delete a file."""
     record = await _find(request)
-    await shield(request, _delete(request.app[STORE], record.id, request[USER]))
+    await shield(request, _delete(request.app[STORE], record.id, get_context(request).user))
     raise web.HTTPSeeOther(nesting.url_for(get_context(request).app, "admin:files:list"))

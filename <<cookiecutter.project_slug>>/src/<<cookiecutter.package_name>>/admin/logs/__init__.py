@@ -17,7 +17,8 @@ def setup(app: web.Application, admin: web.Application, settings: Settings) -> N
     supervise(app, level.follow)
 
     logs = web.Application()
-    templating.setup(logs, __package__, development=settings.development)
+    templating.extend(logs, __package__, admin)
+    templating.add_to_menu(admin, "Logs", "admin:logs:page")
     logs.router.add_get("/", views.page, name="page")
     logs.router.add_get("/tail", views.tail, name="tail", allow_head=False)
     logs.router.add_post("/level", views.switch, name="switch")

@@ -10,8 +10,8 @@ from ...live import sockets
 from ...web import nesting
 from ...web.context import get_context
 from ...web.forms import read_form
+from ...web.templating import render
 from .. import sessions
-from ..access import USER, render
 from . import feed, level
 
 MAX_MINUTES = 60
@@ -90,5 +90,5 @@ async def switch(request: web.Request) -> web.Response:
     if len(minutes) > 4 or not 1 <= int(minutes) <= MAX_MINUTES:
         raise web.HTTPBadRequest(text=f"A level lasts from 1 to {MAX_MINUTES} minutes.")
     app = get_context(request).app
-    await level.give(app, form["level"], 60 * int(minutes), request[USER])
+    await level.give(app, form["level"], 60 * int(minutes), get_context(request).user)
     raise web.HTTPSeeOther(nesting.url_for(app, "admin:logs:page"))

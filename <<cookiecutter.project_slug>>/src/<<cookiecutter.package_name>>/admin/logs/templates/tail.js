@@ -16,11 +16,11 @@ function row(...texts) {
   records.prepend(line);
 }
 
-function show({ worker, dropped, records: news }) {
+function show({ worker, dropped, records: fresh }) {
   if (dropped) {
     row("", worker, "", `${dropped} records were too many to be sent`);
   }
-  for (const record of news) {
+  for (const record of fresh) {
     const details = Object.entries(record).filter(([key]) => !DETAILS.has(key));
     const text = details.map(([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`);
     row(record.timestamp.slice(11, 23), worker, record.level, [record.event, ...text].join(" "));

@@ -5,8 +5,10 @@ import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
+LONGEST_TITLE: Final = 200
+LONGEST_SLUG: Final = 100
 LONGEST_BODY: Final = 50_000
 """Characters."""
 
@@ -14,33 +16,64 @@ _NO_TEXT: Final = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-
 """What XML 1.0, and so Atom, cannot hold (production Char), and what it discourages."""
 JOINERS: Final = "\u200c\u200d\u200e\u200f"
 """Invisible characters that emoji and right-to-left scripts need."""
+_FIRST_YEAR: Final = 1000
+"""Not 1, which some time zones do not have, and which means -infinity to asyncpg."""
+_SPACES: Final = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
+"""Categories of characters that a line does not hold. Not Cn: emoji may be newer than Python."""
+_MARKS: Final = 30
+"""Marks that one letter may carry (Unicode's Stream-Safe Text Format, UAX #15)."""
+
+
+def _normal(text: str, longest: int) -> str:
+    """Return the text in NFC. Raises ValueError when it is too long, or holds what is no text."""
+    if len(text) > longest:
+        raise ValueError(f"has more than {longest:,} characters")
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks > _MARKS:  # which would take quadratic time
+            raise ValueError(f"has more than {_MARKS} marks on one letter")
+    text = unicodedata.normalize("NFC", text)
+    if found := _NO_TEXT.search(text):
+        raise ValueError(f"holds U+{ord(found[0]):04X}, which is no text")
+    return text
+
+
+def _filled(text: str, longest: int) -> str:
+    """Return the text, once it has its final form. Raises ValueError."""
+    if not text:
+        raise ValueError("is empty")
+    if len(text) > longest:  # NFC takes some letters apart
+        raise ValueError(f"has more than {longest:,} characters")
+    return text
 
 
 def _text(text: str) -> str:
-    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
-    if found := _NO_TEXT.search(text):
-        raise ValueError(f"holds U+{ord(found[0]):04X}, which is no text")
-    return text.strip(" \n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    # Spaces at the beginning may mean code.
+    return _filled(_normal(text, LONGEST_BODY).rstrip().lstrip("\n"), LONGEST_BODY)
 
 
 def _line(text: str) -> str:
-    text = unicodedata.normalize("NFC", text)
+    text = _SPACES.sub(" ", _normal(text, LONGEST_TITLE))
     for character in text:
-        if unicodedata.category(character)[0] in "CZ" and character not in f" {JOINERS}":
+        if unicodedata.category(character) in _UNSEEN and character not in JOINERS:
             raise ValueError(f"holds U+{ord(character):04X}, which cannot be seen")
-    return text.strip(f" {JOINERS}")
+    return _filled(text.strip(f" {JOINERS}"), LONGEST_TITLE)
 
 
 def make_slug(title: str) -> str:
     """Return the letters and digits of a title, in words; empty if it has none."""
     folded = unicodedata.normalize("NFKC", title).lower()
+    folded = unicodedata.normalize("NFKC", folded)  # which lower() may have undone
     # Marks too: without them, words of Indic scripts fall apart.
     kept = (each if unicodedata.category(each)[0] in "LMN" else " " for each in folded)
-    return "-".join("".join(kept).split())[:100].strip("-")
+    return "-".join("".join(kept).split())[:LONGEST_SLUG].strip("-")
 
 
 def _slug(text: str) -> str:
-    slug = unicodedata.normalize("NFC", text.strip())
+    slug = _normal(text.strip(), LONGEST_SLUG)
     if slug != make_slug(slug.replace("-", " ")):
         raise ValueError("has lower-case letters and digits of any script, and single hyphens")
     return slug
@@ -49,6 +82,8 @@ def _slug(text: str) -> str:
 def _past(moment: datetime) -> datetime:
     if moment > datetime.now(UTC):
         raise ValueError("lies in the future")
+    if moment.year < _FIRST_YEAR:
+        raise ValueError(f"lies before the year {_FIRST_YEAR}")
     return moment.astimezone(UTC)
 
 
@@ -57,10 +92,10 @@ class Draft(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    title: Annotated[str, AfterValidator(_line), Field(min_length=1, max_length=200)]
-    slug: Annotated[str, AfterValidator(_slug), Field(max_length=100)] = ""
+    title: Annotated[str, AfterValidator(_line)]
+    slug: Annotated[str, AfterValidator(_slug)] = ""
     """Empty: made from the title."""
-    body: Annotated[str, AfterValidator(_text), Field(min_length=1, max_length=LONGEST_BODY)]
+    body: Annotated[str, AfterValidator(_text)]
     published_at: Annotated[AwareDatetime, AfterValidator(_past)] | None = None
     """None: not yet."""
     version: int | None = None

@@ -8,11 +8,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm.exc import StaleDataError
 
-from .drafts import Draft, make_slug
+from .drafts import LONGEST_SLUG, Draft, make_slug
 from .models import Item
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_LARGEST: Final = 2**63 - 1
+_LARGEST: Final = 2**31 - 1
+"""The largest id: PostgreSQL's integers have 32 bits."""
 
 
 class SlugError(ValueError):
@@ -32,13 +33,19 @@ class Cursor(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return what ``str()`` made a text of. Raises ValueError."""
-        microseconds, id_ = map(int, text.split("-"))
-        if id_ > _LARGEST:
-            raise ValueError
+        microseconds, _, id_ = text.rpartition("-")
         try:
-            return cls(_EPOCH + timedelta(microseconds=microseconds), id_)
+            cursor = cls(_EPOCH + timedelta(microseconds=int(microseconds)), int(id_))
         except OverflowError as error:
             raise ValueError from error
+        if cursor.id > _LARGEST:
+            raise ValueError
+        return cursor
+
+    @classmethod
+    def of(cls, item: Item) -> Self:
+        """Return where a page ends whose last item this is."""
+        return cls(item.published_at or _EPOCH, item.id)
 
     def __str__(self) -> str:
         """Return what fits into a URL."""
@@ -64,7 +71,7 @@ async def everything(session: AsyncSession, size: int, before: int | None = None
     """Return up to ``size`` items, drafts too, the newest first; ``before`` is an id."""
     query = select(Item).order_by(Item.id.desc()).limit(size)
     if before is not None:
-        query = query.where(Item.id < before)
+        query = query.where(Item.id < min(before, _LARGEST))
     return list(await session.scalars(query))
 
 
@@ -78,14 +85,13 @@ async def _free_slug(session: AsyncSession, title: str) -> str:
     slug = make_slug(title)
     if not slug:
         raise SlugError("give one, as the title has neither letters nor digits")
-    query = select(Item.slug).where(Item.slug.startswith(slug, autoescape=True))
-    taken = set(await session.scalars(query))
-    number = 1
-    free = slug
+    stem = slug[: LONGEST_SLUG - 10].strip("-")
+    numbered = Item.slug.startswith(f"{stem}-", autoescape=True)
+    taken = set(await session.scalars(select(Item.slug).where((Item.slug == slug) | numbered)))
+    free, number = slug, 1
     while free in taken:
         number += 1
-        suffix = f"-{number}"
-        free = slug[: 100 - len(suffix)] + suffix
+        free = f"{stem}-{number}"
     return free
 
 

@@ -1,5 +1,6 @@
 """Cross-origin requests of other sites' pages, for the routes that allow them (row W23)."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import aiohttp_cors
@@ -18,10 +19,14 @@ async def _vary(request: web.Request, response: web.StreamResponse) -> None:
         response.headers.add(hdrs.VARY, hdrs.ORIGIN)
 
 
-def allow(app: web.Application, route: web.AbstractRoute) -> None:
-    """Let the pages of CORS_ORIGINS call a route of the outermost application, without cookies."""
+def allow(app: web.Application, route: web.AbstractRoute, expose: Iterable[str] = ()) -> None:
+    """Let the pages of CORS_ORIGINS call a route of the outermost application, without cookies.
+
+    They may read the headers of the answer that are to be exposed, besides those that all may read.
+    """
     if CORS in app:
-        app[CORS].add(route)
+        options = {"allow_headers": "*", "expose_headers": (HEADER, *expose), "max_age": 600}
+        app[CORS].add(route, dict.fromkeys(app[SETTINGS].cors_origins, options))
         app[_RESOURCES].add(route.resource)
 
 
@@ -36,8 +41,7 @@ def is_allowed(request: web.Request) -> bool:
 
 def setup(app: web.Application) -> None:
     """Prepare for routes that allow it; without CORS_ORIGINS nothing answers to other sites."""
-    if origins := app[SETTINGS].cors_origins:
-        options = {"allow_headers": "*", "expose_headers": (HEADER,), "max_age": 600}
+    if app[SETTINGS].cors_origins:
         app[_RESOURCES] = set()
-        app[CORS] = aiohttp_cors.CorsConfig(app, defaults=dict.fromkeys(origins, options))
+        app[CORS] = aiohttp_cors.CorsConfig(app)
         app.on_response_prepare.append(_vary)

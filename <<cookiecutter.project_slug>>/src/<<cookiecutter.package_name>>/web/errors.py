@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -21,9 +22,11 @@ SENTENCES: Final = {
     405: "This address does not answer that kind of request.",
     406: "The page is not available in a form that your program asked for.",
     408: "Your request took too long to arrive.",
+    409: "It is not as it was when you looked at it.",
     413: "What you sent is larger than the server takes.",
     415: "What you sent is not in a form that the server understands.",
     421: "This is not the server for that address.",
+    422: "Something in what you sent is not as it has to be.",
     429: "That was too often; please wait a while.",
     500: "Something went wrong on our side, and it has been written down.",
     503: "The service is not ready; please try again in a moment.",
@@ -36,8 +39,21 @@ REASON_500: Final = "Internal Server Error"
 _OWN_HEADERS: Final = frozenset({hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH})
 
 
+class InvalidError(web.HTTPUnprocessableEntity):
+    """422, and what is wrong where, such as ``{"pointer": "#/title", "detail": "is empty"}``."""
+
+    def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
+        """Take the errors, which a program gets, and a person as one sentence."""
+        super().__init__(text="; ".join(" ".join(each.values()) for each in errors))
+        self.errors = errors
+
+
 def error_response(
-    request: web.Request, status: int, reason: str, detail: str | None
+    request: web.Request,
+    status: int,
+    reason: str,
+    detail: str | None,
+    errors: Sequence[Mapping[str, str]] = (),
 ) -> web.Response:
     """Return the page or the problem document for an error, whichever the client prefers."""
     context = get_context(request)
@@ -57,9 +73,11 @@ def error_response(
         except Exception:
             logger.exception("the error page itself failed")
     if response is None:
-        problem = {"type": "about:blank", "title": reason, "status": status}
+        problem: dict[str, Any] = {"type": "about:blank", "title": reason, "status": status}
         if detail:
             problem["detail"] = detail
+        if errors:
+            problem["errors"] = errors
         response = web.json_response(
             {**problem, "request_id": context.request_id},
             status=status,
@@ -83,7 +101,8 @@ def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
     if error.status == 500:
         logger.error("raised by a handler: %s", _detail(error), exc_info=error)
         return error_response(request, 500, REASON_500, None)
-    response = error_response(request, error.status, error.reason, _detail(error))
+    errors = error.errors if isinstance(error, InvalidError) else ()
+    response = error_response(request, error.status, error.reason, _detail(error), errors)
     for name, value in error.headers.items():
         if name not in _OWN_HEADERS:
             response.headers.add(name, value)

@@ -46,10 +46,9 @@ def harden(response: web.StreamResponse, request_id: str, nonce: str | None = No
     headers.pop(hdrs.SERVER, None)  # names the versions of Python and aiohttp
     headers.update(_FIXED)
     headers[REQUEST_ID] = request_id
-    if nonce is None:
-        headers.setdefault(CSP, _POLICY)
-    else:
-        headers.setdefault(CSP, f"{_POLICY}; script-src 'nonce-{nonce}' 'strict-dynamic'")
+    script = f"; script-src 'nonce-{nonce}' 'strict-dynamic'" if nonce else ""
+    if response.status != 304:  # else the page that the browser keeps would get another nonce
+        headers.setdefault(CSP, _POLICY + script)
     if response.status >= 400:  # whatever was meant for the page that it did not become
         headers[hdrs.CACHE_CONTROL] = "no-store"
     else:

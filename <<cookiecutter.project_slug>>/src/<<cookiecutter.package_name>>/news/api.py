@@ -1,0 +1,123 @@
+"""The news for programs, at /api/news: who sends a token may write them, and see the drafts."""
+
+import logging
+from typing import Final
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+from aiojobs.aiohttp import shield
+from pydantic import ValidationError
+
+from ..database import DATABASE
+from ..web.context import get_context
+from ..web.errors import InvalidError
+from ..web.templating import url
+from ..web.tokens import has_token, require_token
+from . import lists, publishing, store
+from .drafts import Draft
+from .models import Item
+
+logger = logging.getLogger(__name__)
+
+_ERRORS: Final = 20
+"""Mistakes that are named at most."""
+_CHANGED: Final = "Somebody else has changed it meanwhile: get it again."
+
+
+def _pointer(*location: int | str) -> str:
+    """Return a JSON pointer, as it stands in a URL (RFC 6901, section 6)."""
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    return "#" + "".join(f"/{quote(part)}" for part in parts)
+
+
+async def _draft(request: web.Request) -> Draft:
+    """Return what the body says.
+
+    Raises web.HTTPUnsupportedMediaType, web.HTTPBadRequest when it is no JSON, InvalidError.
+    """
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="Send application/json.")
+    body = await request.read()
+    try:
+        return Draft.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+    if found[0]["type"] == "json_invalid":
+        raise web.HTTPBadRequest(text=f"{found[0]['msg']}.")
+    raise InvalidError(
+        [
+            {"pointer": _pointer(*each["loc"]), "detail": each["msg"].removeprefix("Value error, ")}
+            for each in found[:_ERRORS]
+        ]
+    )
+
+
+async def _save(request: web.Request, draft: Draft, id_: int | None = None) -> Item:
+    try:
+        item = await shield(request, publishing.save(get_context(request).app, draft, id_))
+    except LookupError:
+        raise web.HTTPNotFound from None
+    except store.SlugError as error:
+        raise InvalidError([{"pointer": _pointer("slug"), "detail": str(error)}]) from None
+    except store.ChangedError:
+        raise web.HTTPConflict(text=_CHANGED) from None
+    logger.info("news saved", extra={"item": item.id})
+    return item
+
+
+def _id(request: web.Request) -> int:
+    return int(request.match_info["id"])
+
+
+async def list_all(request: web.Request) -> web.Response:
+    """Answer a page of the list: with a token of everything, what was written last first."""
+    page = await (lists.everything if has_token(request) else lists.published)(request)
+    return lists.json_page(request, page)
+
+
+async def create(request: web.Request) -> web.Response:
+    """Write something new, and answer 201."""
+    require_token(request)
+    item = await _save(request, await _draft(request))
+    location = url("news_api_item", id=item.id)
+    data = lists.as_data(request, item)
+    return web.json_response(data, status=201, headers={hdrs.LOCATION: location})
+
+
+async def get(request: web.Request) -> web.Response:
+    """Answer an item."""
+    drafts = has_token(request)
+    async with request.config_dict[DATABASE].reading() as session:
+        item = await store.get(session, _id(request))
+    if item is None or not (drafts or item.published_at):
+        raise web.HTTPNotFound
+    return web.json_response(lists.as_data(request, item))
+
+
+async def replace(request: web.Request) -> web.Response:
+    """Change an item; the body names the version that is changed."""
+    require_token(request)
+    draft = await _draft(request)
+    if draft.version is None:
+        raise InvalidError([{"pointer": _pointer("version"), "detail": "Field required"}])
+    item = await _save(request, draft, _id(request))
+    return web.json_response(lists.as_data(request, item))
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Delete an item; the query names the version that is deleted."""
+    require_token(request)
+    try:
+        version = int(request.query.get("version", ""))
+    except ValueError:
+        error = {"parameter": "version", "detail": "has to be a number"}
+        raise InvalidError([error]) from None
+    id_ = _id(request)
+    try:
+        await shield(request, publishing.delete(get_context(request).app, id_, version))
+    except LookupError:
+        raise web.HTTPNotFound from None
+    except store.ChangedError:
+        raise web.HTTPConflict(text=_CHANGED) from None
+    logger.info("news deleted", extra={"item": id_})
+    return web.Response(status=204)

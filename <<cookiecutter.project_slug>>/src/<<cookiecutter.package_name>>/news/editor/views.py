@@ -1,0 +1,145 @@
+"""The list of all news and drafts, and the form in which they are written."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Final
+
+from aiohttp import web
+from aiojobs.aiohttp import shield
+from pydantic import ValidationError
+
+from ...database import DATABASE
+from ...web import nesting
+from ...web.context import get_context
+from ...web.forms import read_form
+from ...web.templating import render
+from .. import publishing, store
+from ..drafts import LONGEST_BODY, Draft
+from ..models import Item
+
+logger = logging.getLogger(__name__)
+
+PAGE_SIZE: Final = 50
+FIELDS: Final = ("title", "slug", "body", "published_at", "version")
+BLANK: Final = dict.fromkeys(FIELDS, "")
+
+
+def _id(request: web.Request) -> int | None:
+    """Return the id in the URL; None if this is about something new."""
+    return int(request.match_info["id"]) if "id" in request.match_info else None
+
+
+def _typed(item: Item) -> dict[str, str]:
+    """Return what the form of an item begins with."""
+    published_at = item.published_at
+    return {
+        "title": item.title,
+        "slug": item.slug,
+        "body": item.body,
+        "published_at": f"{published_at:%Y-%m-%dT%H:%M:%S}" if published_at else "",
+        "version": str(item.version),
+    }
+
+
+def _draft(typed: dict[str, str], *, publish: bool) -> Draft:
+    """Return what was typed, checked. Raises pydantic.ValidationError."""
+    moment: str | datetime | None = typed["published_at"] or None
+    if publish:
+        moment = datetime.now(UTC)
+    elif moment:
+        moment = f"{moment}Z"  # the form says that it is UTC
+    version = typed["version"] or None
+    return Draft.model_validate(typed | {"published_at": moment, "version": version})
+
+
+def _form(
+    request: web.Request,
+    typed: dict[str, str],
+    errors: dict[str, str] | None = None,
+    theirs: Item | None = None,
+    status: int = 200,
+) -> web.Response:
+    response = render(
+        request,
+        "form.html",
+        id=_id(request),
+        typed=typed,
+        errors=errors or {},
+        theirs=theirs,
+        longest=LONGEST_BODY,
+    )
+    response.set_status(status)
+    return response
+
+
+async def page(request: web.Request) -> web.Response:
+    """Answer the list, the newest first. Raises web.HTTPBadRequest."""
+    before = request.query.get("before")
+    if before is not None and not (before.isascii() and before.isdecimal() and len(before) < 19):
+        raise web.HTTPBadRequest(text="There is no such page.")
+    async with request.config_dict[DATABASE].reading() as session:
+        items = await store.everything(session, PAGE_SIZE, int(before) if before else None)
+    older = items[-1].id if len(items) == PAGE_SIZE else None
+    return render(request, "list.html", items=items, older=older)
+
+
+async def _find(request: web.Request) -> Item | None:
+    async with request.config_dict[DATABASE].reading() as session:
+        return await store.get(session, int(request.match_info["id"]))
+
+
+async def blank(request: web.Request) -> web.Response:
+    """Answer an empty form."""
+    return _form(request, BLANK)
+
+
+async def edit(request: web.Request) -> web.Response:
+    """Answer the form of an item. Raises web.HTTPNotFound."""
+    item = await _find(request)
+    if item is None:
+        raise web.HTTPNotFound
+    return _form(request, _typed(item))
+
+
+async def _explain_conflict(request: web.Request, typed: dict[str, str]) -> web.Response:
+    """Answer the form with what was typed, beside what somebody else has saved meanwhile."""
+    theirs = await _find(request)
+    version = str(theirs.version) if theirs else ""  # whoever saves now knows what is lost
+    error = "Somebody else has %s this meanwhile." % ("changed" if theirs else "deleted")
+    return _form(request, typed | {"version": version}, {"version": error}, theirs, 409)
+
+
+async def save(request: web.Request) -> web.Response:
+    """Save what was typed; if it is wrong, answer the form again: 422, or 409 after a conflict."""
+    form = await read_form(request)
+    typed = {name: form.get(name, "") for name in FIELDS}
+    context = get_context(request)
+    try:
+        draft = _draft(typed, publish="publish" in form)
+        item = await shield(request, publishing.save(context.app, draft, _id(request)))
+    except ValidationError as error:
+        messages = {str(each["loc"][0]): each["msg"] for each in error.errors()}
+        errors = {name: text.removeprefix("Value error, ") for name, text in messages.items()}
+        return _form(request, typed, errors, status=422)
+    except store.SlugError as error:
+        return _form(request, typed, {"slug": str(error)}, status=422)
+    except (store.ChangedError, LookupError):
+        return await _explain_conflict(request, typed)
+    logger.info("news saved", extra={"item": item.id, "account": context.user})
+    raise web.HTTPSeeOther(nesting.url_for(context.app, "admin:news:list"))
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Delete an item. Raises web.HTTPNotFound, and web.HTTPConflict when it was changed meanwhile."""
+    version = (await read_form(request)).get("version", "")
+    context = get_context(request)
+    id_ = int(request.match_info["id"])
+    try:
+        known = int(version) if version.isdecimal() and len(version) < 19 else 0
+        await shield(request, publishing.delete(context.app, id_, known))
+    except LookupError:
+        raise web.HTTPNotFound from None
+    except store.ChangedError:
+        raise web.HTTPConflict(text="Somebody else has changed it meanwhile.") from None
+    logger.info("news deleted", extra={"item": id_, "account": context.user})
+    raise web.HTTPSeeOther(nesting.url_for(context.app, "admin:news:list"))

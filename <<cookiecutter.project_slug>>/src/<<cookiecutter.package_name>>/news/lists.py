@@ -1,0 +1,81 @@
+"""The list of the news, a page at a time, and the news as data."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from aiohttp import hdrs, web
+
+from ..database import DATABASE
+from ..web.templating import url
+from . import store
+from .models import Item
+
+PAGE_SIZE: Final = 20
+T = TypeVar("T")
+
+
+class Page(NamedTuple):
+    """Some items, and where those before them begin."""
+
+    items: Sequence[Item]
+    older: str | None
+    """What ``?before=`` is on the next page; None if this is the last."""
+
+
+def _before(request: web.Request, parse: Callable[[str], T]) -> T | None:
+    """Return where a page begins; None at the first. Raises web.HTTPBadRequest."""
+    text = request.query.get("before")
+    try:
+        return None if text is None else parse(text)
+    except ValueError:
+        raise web.HTTPBadRequest(text="There is no such page.") from None
+
+
+def _page(items: list[Item], cursor: Callable[[Item], object]) -> Page:
+    """Return a page of the items, of which one more was read than it shows."""
+    shown = items[:PAGE_SIZE]
+    return Page(shown, str(cursor(shown[-1])) if len(items) > PAGE_SIZE else None)
+
+
+async def published(request: web.Request) -> Page:
+    """Return the page that was asked for, of what everybody may see, the latest first."""
+    before = _before(request, store.Cursor.parse)
+    async with request.config_dict[DATABASE].reading() as session:
+        items = await store.published(session, PAGE_SIZE + 1, before)
+    return _page(items, store.Cursor.of)
+
+
+async def everything(request: web.Request) -> Page:
+    """Return the page that was asked for, drafts too, what was written last first."""
+    before = _before(request, int)
+    async with request.config_dict[DATABASE].reading() as session:
+        items = await store.everything(session, PAGE_SIZE + 1, before)
+    return _page(items, lambda item: item.id)
+
+
+def site(request: web.Request) -> str:
+    """Return what the URLs of this site begin with, for this client."""
+    return f"{request.scheme}://{request.host}"
+
+
+def as_data(request: web.Request, item: Item) -> dict[str, Any]:
+    """Return an item as it is sent in JSON."""
+    return {
+        "id": item.id,
+        "version": item.version,
+        "title": item.title,
+        "slug": item.slug,
+        "url": site(request) + url("news_item", slug=item.slug),
+        "body": item.body,
+        "published_at": item.published_at and item.published_at.isoformat(),
+        "updated_at": item.updated_at.isoformat(),
+    }
+
+
+def json_page(request: web.Request, page: Page) -> web.Response:
+    """Return a page as JSON, with the URL of the next one there and in a header (RFC 8288)."""
+    older = page.older and f"{site(request)}{request.path}?before={page.older}"
+    return web.json_response(
+        {"items": [as_data(request, item) for item in page.items], "next": older},
+        headers={hdrs.LINK: f'<{older}>; rel="next"'} if older else None,
+    )

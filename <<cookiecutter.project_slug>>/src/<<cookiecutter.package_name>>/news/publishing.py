@@ -1,0 +1,76 @@
+"""Writing the news, and telling everybody who has the site open.
+
+Handlers await these in aiojobs' ``shield``, as what was begun is finished though the client leaves:
+``await shield(request, publishing.save(get_context(request).app, draft))``.
+"""
+
+from typing import Any, NamedTuple
+
+from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ..database import DATABASE
+from ..live import BUS, EVERYBODY
+from ..web import nesting
+from . import store
+from .drafts import Draft, make_slug
+from .models import Item
+
+
+class _Shown(NamedTuple):
+    """What the public sees of an item."""
+
+    slug: str
+    title: str
+    body: str
+    published_at: Any
+
+
+def _shown(item: Item | None) -> _Shown | None:
+    if item is None or item.published_at is None:
+        return None
+    return _Shown(item.slug, item.title, item.body, item.published_at)
+
+
+async def _get(session: AsyncSession, id_: int) -> Item:
+    item = await store.get(session, id_)
+    if item is None:
+        raise LookupError(id_)
+    return item
+
+
+async def _tell(app: web.Application, before: _Shown | None, after: _Shown | None) -> None:
+    last = after or before
+    if last is None or before == after:
+        return
+    change = "published" if before is None else "changed" if after else "withdrawn"
+    url = str(nesting.url_for(app, "news_item", slug=last.slug))
+    message = {"type": "news", "change": change, "title": last.title, "url": url}
+    await app[BUS].publish(EVERYBODY, message)
+
+
+async def save(app: web.Application, draft: Draft, id_: int | None = None) -> Item:
+    """Write a draft over an item, or as a new one; ``app`` is the outermost application.
+
+    Raises LookupError when there is no such item, store.SlugError, store.ChangedError.
+    """
+    try:
+        async with app[DATABASE].writing() as session:
+            item = None if id_ is None else await _get(session, id_)
+            before = _shown(item)
+            item = await store.save(session, draft, item)
+    except store.SlugError:
+        if draft.slug or not make_slug(draft.title):
+            raise
+        # What was made of the title was free, until somebody else came first.
+        return await save(app, draft, id_)
+    await _tell(app, before, _shown(item))
+    return item
+
+
+async def delete(app: web.Application, id_: int, version: int) -> None:
+    """Delete an item. Raises LookupError when there is no such item, store.ChangedError."""
+    async with app[DATABASE].writing() as session:
+        item = await _get(session, id_)
+        await store.delete(session, item, version)
+    await _tell(app, _shown(item), None)

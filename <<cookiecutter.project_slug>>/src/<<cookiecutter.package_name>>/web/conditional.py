@@ -1,0 +1,34 @@
+"""Conditional GET: what the client has already is not sent again (RFC 9110, section 13)."""
+
+from hashlib import blake2b
+from typing import Final
+
+from aiohttp import ETag, hdrs, web
+from aiohttp.typedefs import Handler
+
+from .context import get_context
+
+REVALIDATE: Final = "private, no-cache"
+"""It may be kept by the browser, for one visitor, and is asked for again each time."""
+
+
+def conditional(handler: Handler) -> Handler:
+    """Return a handler that gives the response an ETag, and answers 304 if that is known.
+
+    The tag is weak: it is made of the body, less the nonce, by which no two pages are the same.
+    """
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        response = await handler(request)
+        if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
+            return response
+        nonce = get_context(request).nonce or ""
+        known = blake2b(response.body.replace(nonce.encode(), b""), digest_size=16).hexdigest()
+        response.etag = ETag(known, is_weak=True)
+        response.headers.setdefault(hdrs.CACHE_CONTROL, REVALIDATE)
+        if any(etag.value in {known, "*"} for etag in request.if_none_match or ()):
+            response.set_status(304)
+            response.body = None
+        return response
+
+    return respond

@@ -1,0 +1,238 @@
+"""The editor of the news."""
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta
+from html import unescape
+
+import pytest
+from aiohttp import ClientResponse, hdrs
+from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncSession
+
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.app import create_app
+from package_name.database import DATABASE
+from package_name.live import BUS, EVERYBODY
+from package_name.news import store
+from package_name.news.drafts import Draft
+from package_name.news.models import Item
+from package_name.web.csrf import SEC_FETCH_SITE
+
+from ..helpers import Client
+
+# % endfilter
+TITLE = "Frühling in 東京 & <b>more</b>"
+SLUG = "frühling-in-東京-b-more-b"
+
+
+@pytest.fixture(autouse=True)
+async def _no_news(database: None) -> None:
+    app = create_app()
+    async with app[DATABASE].writing() as session:
+        await session.execute(delete(Item))
+    await app[DATABASE].engine.dispose()
+
+
+async def save(admin: Client, path: str = "new", **typed: str) -> ClientResponse:
+    fields = {"title": TITLE, "body": "Some *text*."} | typed
+    return await admin.post(f"/admin/news/{path}", data=fields, allow_redirects=False)
+
+
+def fields(page: str) -> dict[str, str]:
+    """Return what the form of a page holds."""
+    (form,) = re.findall(r'<form class="fields editor".*?</form>', page, re.DOTALL)
+    values = dict(re.findall(r'<input[^>]* name="(\w+)"[^>]* value="([^"]*)"', form))
+    (values["body"],) = re.findall(r"<textarea[^>]*>\n(.*)</textarea>", form, re.DOTALL)
+    return {name: unescape(value) for name, value in values.items()}
+
+
+async def form_of(admin: Client, id_: int) -> dict[str, str]:
+    async with admin.get(f"/admin/news/{id_}") as response:
+        assert response.status == 200
+        return fields(await response.text())
+
+
+async def ids(admin: Client) -> list[int]:
+    """Return the ids in the list, in its order."""
+    async with admin.get("/admin/news/") as response:
+        return [int(each) for each in re.findall(r"/admin/news/(\d+)\"", await response.text())]
+
+
+async def public(admin: Client, slug: str = SLUG) -> int:
+    async with admin.get(f"/news/{slug}") as response:
+        return response.status
+
+
+async def test_strangers_are_sent_to_the_sign_in(client: Client) -> None:
+    for path in ("/admin/news/", "/admin/news/new", "/admin/news/1"):
+        async with client.get(path) as response:
+            assert response.status == 401
+    async with client.post(
+        "/admin/news/new", data={}, headers={SEC_FETCH_SITE: "same-origin"}
+    ) as r:
+        assert r.status == 401
+
+
+async def test_a_draft_is_written_changed_published_and_deleted(admin: Client) -> None:
+    async with admin.get("/admin/news/") as response:
+        assert "There are no news yet." in await response.text()
+    assert (await save(admin)).status == 303
+    (id_,) = await ids(admin)
+    assert await public(admin) == 404
+
+    typed = await form_of(admin, id_)
+    assert typed["title"] == TITLE
+    assert typed["slug"] == SLUG
+    assert typed["body"] == "Some *text*."
+    assert typed["published_at"] == ""
+    response = await save(admin, str(id_), **typed | {"publish": "now"})
+    assert response.headers[hdrs.LOCATION] == "/admin/news/"
+    assert await public(admin) == 200
+
+    typed = await form_of(admin, id_)
+    published = datetime.fromisoformat(typed["published_at"] + "Z")
+    assert datetime.now(UTC) - published < timedelta(minutes=1)
+    await save(admin, str(id_), **typed | {"body": "Other text."})
+    assert (await form_of(admin, id_)) == typed | {
+        "body": "Other text.",
+        "version": str(int(typed["version"]) + 1),
+    }
+    typed = await form_of(admin, id_)
+    await save(admin, str(id_), **typed | {"published_at": ""})  # a draft again
+    assert await public(admin) == 404
+
+    version = (await form_of(admin, id_))["version"]
+    async with admin.post(f"/admin/news/{id_}/delete", data={"version": version}) as response:
+        assert "There are no news yet." in await response.text()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("title", "", "is empty"),
+        ("title", "x" * 201, "has more than 200 characters"),
+        ("title", "a\x00b", "holds U+0000"),
+        ("title", "a\u202eb", "holds U+202E"),
+        ("slug", "../etc", "lower-case letters"),
+        ("slug", "Big", "lower-case letters"),
+        ("body", "", "is empty"),
+        ("body", "x" * 50_001, "has more than 50,000 characters"),
+        ("body", "a\x08b", "holds U+0008"),
+        ("published_at", "tomorrow", "valid datetime"),
+        ("published_at", "9000-01-01T00:00:00", "lies in the future"),
+    ],
+)
+async def test_what_is_wrong_is_said_beside_the_field_and_what_was_typed_is_kept(
+    admin: Client, field: str, value: str, said: str
+) -> None:
+    given = {"title": TITLE, "slug": "a", "body": "<b>&amp;", "published_at": "", field: value}
+    response = await save(admin, **given)
+    assert response.status == 422
+    page = await response.text()
+    (wrong,) = re.findall(rf'<p id="{field}-wrong" class="wrong">(.*?)</p>', page)
+    assert said in wrong
+    assert f'aria-describedby="{field}-wrong"' in page
+    assert {name: fields(page)[name] for name in given} == given
+    assert await ids(admin) == []
+
+
+async def test_a_title_without_letters_needs_a_slug(admin: Client) -> None:
+    response = await save(admin, title="🎉")
+    assert response.status == 422
+    assert "neither letters nor digits" in await response.text()
+    assert (await save(admin, title="🎉", slug="party")).status == 303
+
+
+async def test_two_may_have_the_same_title_but_not_the_same_slug(admin: Client) -> None:
+    await save(admin)
+    await save(admin)
+    first, second = [(await form_of(admin, id_))["slug"] for id_ in reversed(await ids(admin))]
+    assert (first, second) == (SLUG, f"{SLUG}-2")
+    response = await save(admin, slug=SLUG)
+    assert response.status == 422
+    assert ">is taken<" in await response.text()
+
+
+async def test_lost_updates_are_refused(admin: Client) -> None:
+    await save(admin)
+    (id_,) = await ids(admin)
+    typed = await form_of(admin, id_)
+    assert (await save(admin, str(id_), **typed | {"body": "Hers."})).status == 303
+    response = await save(admin, str(id_), **typed | {"body": "His."})
+    assert response.status == 409
+    page = await response.text()
+    assert "Somebody else has changed this meanwhile." in page
+    assert '<pre dir="auto">Hers.</pre>' in page
+    assert fields(page)["body"] == "His."
+    assert (await form_of(admin, id_))["body"] == "Hers."
+
+    assert (await save(admin, str(id_), **fields(page))).status == 303  # knowingly
+    assert (await form_of(admin, id_))["body"] == "His."
+    for version in (typed["version"], "x", ""):
+        async with admin.post(f"/admin/news/{id_}/delete", data={"version": version}) as response:
+            assert response.status == 409
+    assert await ids(admin) == [id_]
+
+
+async def test_what_was_typed_outlives_the_item(admin: Client) -> None:
+    await save(admin)
+    (id_,) = await ids(admin)
+    typed = await form_of(admin, id_)
+    gone = await admin.post(f"/admin/news/{id_}/delete", data={"version": typed["version"]})
+    assert gone.status == 200
+    again = await admin.post(f"/admin/news/{id_}/delete", data={"version": typed["version"]})
+    assert again.status == 404
+    response = await save(admin, str(id_), **typed)
+    assert response.status == 409
+    page = await response.text()
+    assert "deleted this meanwhile" in page
+    assert 'action="/admin/news/new"' in page
+    assert (await save(admin, **fields(page))).status == 303
+    assert len(await ids(admin)) == 1
+
+
+async def test_publishing_survives_who_leaves(
+    admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+    right = store.save
+
+    async def slow(session: AsyncSession, draft: Draft, item: Item | None = None) -> Item:
+        arrived.set()
+        await go_on.wait()
+        return await right(session, draft, item)
+
+    monkeypatch.setattr(store, "save", slow)
+    async with admin.app[BUS].subscribe(EVERYBODY) as messages:
+        leaving = asyncio.create_task(save(admin, publish="now"))
+        await arrived.wait()
+        leaving.cancel()
+        await asyncio.sleep(0.1)  # the server notices
+        go_on.set()
+        async with asyncio.timeout(5):
+            message = await anext(messages)
+    assert (message["type"], message["change"], message["title"]) == ("news", "published", TITLE)
+    assert await public(admin) == 200
+
+
+async def test_the_list_has_pages(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    # % filter replace("package_name", cookiecutter.package_name)
+    monkeypatch.setattr("package_name.news.editor.views.PAGE_SIZE", 2)
+    # % endfilter
+    for number in range(3):
+        await save(admin, title=f"number {number}")
+    async with admin.get("/admin/news/") as response:
+        page = await response.text()
+    assert "number 2" in page
+    assert "number 0" not in page
+    (older,) = re.findall(r'href="(/admin/news/\?before=\d+)"', page)
+    async with admin.get(older) as response:
+        page = await response.text()
+    assert "number 0" in page
+    assert "before=" not in page
+    for before in ("x", "-1", "9" * 30, "१"):
+        async with admin.get("/admin/news/", params={"before": before}) as response:
+            assert response.status == 400
+    async with admin.get("/admin/news/999999999999999999") as response:
+        assert response.status == 404

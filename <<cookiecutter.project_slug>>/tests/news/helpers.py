@@ -1,0 +1,69 @@
+"""Writing news as a program does, and reading what browsers and feed readers get."""
+
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
+
+from aiohttp import hdrs
+
+from ..helpers import Client
+
+TOKEN = "a-token-of-the-tests-that-is-long-enough"
+WRITER = {hdrs.AUTHORIZATION: f"Bearer {TOKEN}"}
+PAST = "2024-02-29T12:00:00+00:00"
+HTML, JSON, ATOM = "text/html", "application/json", "application/atom+xml"
+FORMS = (HTML, JSON, ATOM)
+NS = "{http://www.w3.org/2005/Atom}"
+
+
+def draft(title: str = "Hello", **fields: object) -> dict[str, object]:
+    return {"title": title, "body": "Some *text*.", "published_at": PAST} | fields
+
+
+async def create(client: Client, title: str = "Hello", **fields: object) -> dict[str, Any]:
+    """Write something, and return what the API says of it."""
+    sent = draft(title, **fields)
+    async with client.post("/api/news", json=sent, headers=WRITER) as response:
+        created: dict[str, Any] = await response.json()
+        assert response.status == 201, created
+        return created
+
+
+async def change(client: Client, item: dict[str, Any], **fields: object) -> int:
+    """Change some fields of an item, and return the status."""
+    kept = {name: item[name] for name in ("title", "slug", "body", "published_at", "version")}
+    async with client.put(
+        f"/api/news/{item['id']}", json=kept | fields, headers=WRITER
+    ) as response:
+        return response.status
+
+
+async def read(client: Client, path: str, accept: str = HTML) -> str:
+    async with client.get(path, headers={hdrs.ACCEPT: accept}) as response:
+        assert response.status == 200
+        assert response.content_type == accept
+        return await response.text()
+
+
+async def entries(client: Client, path: str = "/news.atom") -> list[ElementTree.Element]:
+    return ElementTree.fromstring(await read(client, path, ATOM)).findall(f"{NS}entry")
+
+
+class _Harmless(HTMLParser):
+    """Fail at what could run scripts, but for those that the site itself has on its pages."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        assert tag not in {"iframe", "object", "embed", "style", "svg", "math", "form", "base"}
+        assert tag != "script" or attributes.get("nonce"), attributes
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, attributes)
+            assert name != "style"
+            if name in {"href", "src"}:
+                scheme = urlsplit("".join((value or "").split())).scheme
+                assert scheme in {"", "http", "https", "mailto", "tel"}, value
+
+
+def assert_harmless(html: str) -> None:
+    _Harmless().feed(html)

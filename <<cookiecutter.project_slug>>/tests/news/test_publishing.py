@@ -1,0 +1,181 @@
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+from aiohttp import hdrs
+from pytest_aiohttp import AiohttpClient
+from sqlalchemy import select
+
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.app import create_app
+from package_name.database import DATABASE
+from package_name.live import BUS, EVERYBODY
+from package_name.live.sockets import PROTOCOL
+from package_name.news.models import Item
+
+from ..helpers import Client
+from .helpers import TOKEN, WRITER, change, create, draft
+
+
+# % endfilter
+async def get(client: Client, id_: int) -> dict[str, Any]:
+    async with client.get(f"/api/news/{id_}", headers=WRITER) as response:
+        item: dict[str, Any] = await response.json()
+        return item
+
+
+async def test_everybody_hears_what_the_public_sees(client: Client) -> None:
+    assert client.app
+    async with client.app[BUS].subscribe(EVERYBODY) as messages:
+
+        async def heard() -> list[Any]:
+            """Return the messages so far."""
+            await client.app[BUS].publish(EVERYBODY, "now")
+            found = []
+            while (message := await anext(messages)) != "now":
+                found.append(message)
+            return found
+
+        item = await create(client, "Über", published_at=None)
+        assert await heard() == []
+        assert await change(client, item, title="Über alles") == 200
+        assert await heard() == []  # as yet it is a draft
+        news = {"type": "news", "title": "Über alles", "url": "/news/%C3%BCber"}
+
+        item = await get(client, item["id"])
+        now = {"title": "Über alles", "published_at": "2024-01-01T00:00:00Z"}
+        assert await change(client, item, **now) == 200
+        assert await heard() == [news | {"change": "published"}]
+
+        item = await get(client, item["id"])
+        assert await change(client, item) == 200
+        assert await heard() == []  # nothing differs
+
+        item = await get(client, item["id"])
+        assert await change(client, item, body="Other") == 200
+        assert await heard() == [news | {"change": "changed"}]
+        assert await change(client, item, body="Too late") == 409
+        assert await heard() == []
+
+        item = await get(client, item["id"])
+        assert await change(client, item, published_at=None) == 200
+        assert await heard() == [news | {"change": "withdrawn"}]
+
+        item = await create(client)
+        assert [message["change"] for message in await heard()] == ["published"]
+        path = f"/api/news/{item['id']}?version=1"
+        async with client.delete(path, headers=WRITER) as response:
+            assert response.status == 204
+        (message,) = await heard()
+        assert message == {
+            "type": "news",
+            "change": "withdrawn",
+            "title": "Hello",
+            "url": "/news/hello",
+        }
+
+
+async def test_open_pages_of_other_workers_hear_it_too(aiohttp_client: AiohttpClient) -> None:
+    one, other = await aiohttp_client(create_app()), await aiohttp_client(create_app())
+    async with other.ws_connect("/live", protocols=(PROTOCOL,)) as ws:
+        await create(one, "x" * 200)
+        assert (await ws.receive_json(timeout=20))["change"] == "published"
+
+
+async def test_of_two_changes_of_one_version_one_is_refused(client: Client) -> None:
+    item = await create(client)
+    assert await change(client, item, title="One") == 200
+    assert await change(client, item, title="Other") == 409
+    assert (await get(client, item["id"]))["title"] == "One"
+
+
+async def test_also_when_they_come_at_the_same_time(aiohttp_client: AiohttpClient) -> None:
+    one, other = await aiohttp_client(create_app()), await aiohttp_client(create_app())
+    item = await create(one)
+    for version in range(1, 6):
+        item = await get(one, item["id"])
+        assert item["version"] == version
+        statuses = await asyncio.gather(
+            *(change(client, item, title=f"{i}") for i in range(4) for client in (one, other))
+        )
+        assert sorted(statuses) == [200, *[409] * 7]
+
+
+async def test_a_change_and_a_deletion_at_the_same_time(client: Client) -> None:
+    for _ in range(5):
+        item = await create(client)
+
+        async def delete(path: str = f"/api/news/{item['id']}?version=1") -> int:
+            async with client.delete(path, headers=WRITER) as response:
+                return response.status
+
+        statuses = await asyncio.gather(change(client, item, title="Changed"), delete(), delete())
+        assert len([status for status in statuses if status in {200, 204}]) == 1
+        assert set(statuses) <= {200, 204, 404, 409}
+
+
+async def test_who_waited_for_another_change_is_refused(client: Client) -> None:
+    assert client.app
+    item = await create(client)
+    path = f"/api/news/{item['id']}?version=1"
+    async with client.app[DATABASE].writing() as session:
+        (theirs,) = await session.scalars(select(Item).with_for_update())
+        changing = asyncio.create_task(change(client, item, title="Too late"))
+        deleting = asyncio.ensure_future(client.delete(path, headers=WRITER))
+        await asyncio.sleep(0.3)  # both have found version 1, or wait to look for it
+        theirs.title = "Theirs"
+    assert await changing == 409
+    assert (await deleting).status == 409
+    assert (await get(client, item["id"]))["title"] == "Theirs"
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+async def test_what_was_begun_is_finished_though_the_client_leaves(
+    client: Client, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    assert client.app
+    caplog.set_level("INFO")
+    item = await create(client)
+    body = json.dumps(draft("Changed", version=1))
+    lines = [
+        f"{method} /api/news/{item['id']}?version=1 HTTP/1.1",
+        f"Host: localhost\r\nAuthorization: Bearer {TOKEN}",
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}",
+    ]
+    _, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    async with client.app[BUS].subscribe(EVERYBODY) as messages:
+        async with client.app[DATABASE].writing() as session:
+            # So that the request has to wait.
+            await session.execute(select(Item).with_for_update())
+            writer.write("\r\n".join(lines).encode())
+            await asyncio.sleep(0.2)
+            writer.close()
+            deadline = time.monotonic() + 10
+            while f"cancelled: {method} /api/news/" not in caplog.text:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.01)
+        message = await asyncio.wait_for(anext(messages), 10)
+    assert message["change"] == ("changed" if method == "PUT" else "withdrawn")
+    async with client.get(f"/api/news/{item['id']}") as response:
+        assert response.status == (200 if method == "PUT" else 404)
+        if method == "PUT":
+            assert (await response.json())["title"] == "Changed"
+
+
+async def test_who_waits_for_the_database_too_long_is_told(
+    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_TIMEOUT", "0.2")
+    monkeypatch.setenv("DATABASE_STATEMENT_TIMEOUT", "0.2")
+    client = await aiohttp_client(create_app())
+    assert client.app
+    item = await create(client)
+    async with client.app[DATABASE].writing() as session:
+        await session.execute(select(Item).with_for_update())
+        path, sent = f"/api/news/{item['id']}", draft(version=1)
+        async with client.put(path, json=sent, headers=WRITER) as response:
+            assert response.status == 503
+            assert hdrs.RETRY_AFTER in response.headers
+    assert (await get(client, item["id"]))["version"] == 1

@@ -21,7 +21,9 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_news")),
         sa.UniqueConstraint("slug", name=op.f("uq_news_slug")),
+        # % if cookiecutter.database == "sqlite"
         sqlite_autoincrement=True,
+        # % endif
     )
     op.create_index("ix_news_published_at_id", "news", ["published_at", "id"])
 

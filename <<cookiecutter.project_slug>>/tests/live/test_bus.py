@@ -191,13 +191,13 @@ async def test_a_cleaner_of_temporary_files_is_survived(
     join: Join, folder: Path, lost: str
 ) -> None:
     one, two = await join(), await join()
-    async with one.subscribe("news") as messages:
+    async with one.subscribe("prices") as messages:
         clean(folder, lost == "folder")
-        await two.publish("news", "may be lost")  # which is no error
+        await two.publish("prices", "may be lost")  # which is no error
         for each in (one, two):
             await each.check()
             await each.check()  # once is enough
-        await two.publish("news", "again")
+        await two.publish("prices", "again")
         async with asyncio.timeout(20):
             while await anext(messages) != "again":
                 pass

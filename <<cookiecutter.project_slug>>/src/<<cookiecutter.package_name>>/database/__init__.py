@@ -87,7 +87,7 @@ class Database:
 
 
 def _unavailable(error: Exception) -> web.HTTPServiceUnavailable:
-    logger.error("the database is away: %s", str(error).partition("\n")[0])
+    logger.error("the database is away: %s", str(error).partition("\n")[0] or repr(error))
     return web.HTTPServiceUnavailable(
         text="The database does not answer.", headers={"Retry-After": "2"}
     )

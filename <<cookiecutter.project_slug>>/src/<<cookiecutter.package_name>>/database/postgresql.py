@@ -6,9 +6,10 @@ from datetime import datetime
 from time import monotonic
 from typing import Final
 
-from sqlalchemy import DateTime, TypeEngine, make_url
+from sqlalchemy import DateTime
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.types import TypeEngine
 
 from .. import about
 from ..settings import Settings
@@ -34,14 +35,14 @@ def is_away(error: Exception) -> bool:
 def make_engine(settings: Settings) -> AsyncEngine:
     """Return an engine of DATABASE_URL, which connects when it is first used."""
     seconds = settings.database_statement_timeout
-    url = make_url(settings.database_url.get_secret_value())
     return create_async_engine(
-        url.set(drivername="postgresql+asyncpg"),
+        "postgresql+asyncpg://",
         pool_size=settings.database_pool_size,
         max_overflow=0,
         pool_timeout=settings.database_timeout,
         pool_pre_ping=True,
         connect_args={
+            "dsn": settings.database_url.get_secret_value(),  # read as libpq does, with sslmode
             "timeout": settings.database_timeout,
             "command_timeout": seconds + 1,  # the server says so first, unless it is gone
             "server_settings": {
@@ -55,14 +56,16 @@ def make_engine(settings: Settings) -> AsyncEngine:
 async def open_database(engine: AsyncEngine, settings: Settings) -> None:
     """Wait for the server, up to DATABASE_WAIT. Raises SystemExit when it does not take us."""
     deadline = monotonic() + settings.database_wait
+    # Without the password, and what may follow: certificates and such.
+    place = settings.database_url.get_secret_value().rpartition("@")[2].partition("?")[0]
     while True:
         try:
             async with engine.connect():
                 return
         except (DBAPIError, OSError) as error:
-            reason = str(error).partition("\n")[0]
+            reason = str(error).partition("\n")[0] or repr(error)
             wrong = isinstance(error, DBAPIError) and not is_away(error)
             if wrong or monotonic() > deadline:
-                raise SystemExit(f"Cannot start, the database refuses: {reason}") from None
-        logger.warning("waiting for the database: %s", reason)
+                raise SystemExit(f"Cannot start, {place}: {reason}") from None
+        logger.warning("waiting for %s: %s", place, reason)
         await asyncio.sleep(PAUSE)

@@ -1,6 +1,7 @@
 """SQLite: a file that all workers of this host write to, one at a time."""
 
 import sqlite3
+from contextlib import suppress
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
@@ -78,6 +79,14 @@ def make_engine(settings: Settings) -> AsyncEngine:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
+
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def let_go(connection: Any, record: ConnectionPoolEntry, _error: object) -> None:
+        # Who was cancelled: closing alone would wait for the statement, and leave the lock to
+        # Python's garbage collector.
+        record.info["deadline"] = -inf
+        with suppress(sqlite3.Error):
+            connection.rollback()
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:

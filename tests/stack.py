@@ -18,6 +18,8 @@ import httpx
 from conftest import PRODUCTION, Project, Server, clean_environment, free_port, started, wait_for
 from workers import EXTRA
 
+TOKEN = "a-token-of-the-tests-that-is-long-enough"
+"""For API_TOKENS."""
 UNPRIVILEGED = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
 """Root without the power of root: neither its user id nor a capability, but its files."""
 
@@ -108,6 +110,7 @@ def stack(project: Project, app_server: str, **environment: str) -> Iterator[Sta
             "APP_SERVER": app_server,
             "RUN_FOLDER": str(folder / "run"),
             "UPLOAD_FOLDER": str(folder / "uploads"),
+            "DATABASE_URL": f"sqlite:///{folder}/data/app.db",
             "LISTEN_ADDRESS": "127.0.0.1",
             "LISTEN_PORT": str(port),
             "NGINX_WORKER_PROCESSES": "1",
@@ -138,6 +141,13 @@ def ask(address: int | Path, head: str, body: bytes = b"") -> tuple[int, Message
         answer = HTTPResponse(connection)
         answer.begin()
         return answer.status, answer.headers, answer.read().decode()
+
+
+def publish(http: httpx.Client, base: str, title: str) -> None:
+    """Publish news by the JSON API, with TOKEN."""
+    news = {"title": title, "body": "Hello.", "published_at": "2026-01-01T00:00:00Z"}
+    sent = {"Authorization": f"Bearer {TOKEN}"}
+    assert http.post(f"{base}/api/news", json=news, headers=sent).status_code == 201
 
 
 async def talk(base: str, context: ssl.SSLContext | bool = True) -> object:

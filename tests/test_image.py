@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -34,7 +34,7 @@ from conftest import (
 )
 from debian import BUNDLE, tree
 from load import load
-from stack import ask, talk
+from stack import TOKEN, ask, publish, talk
 from test_answers import everything_hostile
 from workers import EXTRA, run
 
@@ -45,11 +45,14 @@ PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 SLIM = ["usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists"]
 """What the base of the Docker library does not have either."""
 LOCKED = ["--cap-drop=all", "--security-opt=no-new-privileges", "--read-only", "--tmpfs=/tmp"]
-VOLUMES = ["--tmpfs=/app/run", "--volume=uploads:/app/uploads"]
+VOLUMES = ["--tmpfs=/app/run", "--volume=uploads:/app/uploads", "--volume=kept:/app/data"]
 LIMITS = ["nofile=20000:20000", "nproc=4096:4096"]
 NUMBERS = count(1)
 TAG = "3.13-slim-bookworm"
 """Of the base, as the Dockerfile has it; the tests' own has the Python that runs the tests."""
+CONNECTED = "Context impl SQLiteImpl."
+UPGRADED = "Running upgrade  -> 0001, News."
+"""What Alembic says."""
 BUILD = {"BUILDAH_FORMAT": "docker", "BUILDAH_ISOLATION": "chroot"}
 """What podman is told by the environment: HEALTHCHECK is Docker's, and root may be in a container."""
 
@@ -116,8 +119,17 @@ class Container:
 
     def lines(self, path: str, by: str) -> list[dict[str, object]]:
         """Return the lines of a path in an access log: nginx's, or the project's (``access``)."""
+        return [line for line in self.said(by) if line.get("path") == path]
+
+    def said(self, by: str) -> list[dict[str, object]]:
+        """Return the lines of a logger."""
         found = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
-        return [line for line in found if line["logger"] == by and line.get("path") == path]
+        return [line for line in found if line["logger"] == by]
+
+    def migrations(self) -> list[object]:
+        """Return what Alembic has done: it connects, and upgrades what is not up to date."""
+        events = [line["event"] for line in self.said("alembic.runtime.migration")]
+        return [event for event in events if event != "Will assume transactional DDL."]
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in it."""
@@ -230,10 +242,9 @@ def images(engine: Engine, project: Project) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def account(engine: Engine, images: dict[str, str]) -> str:
     hasher = f"from my_service.passwords import HASHER; print(HASHER.hash({PASSWORD!r}))"
-    limits = [f"--ulimit={limit}" for limit in LIMITS]
-    return "ada:" + engine(
-        "run", "--rm", "--network=none", *limits, images["app"], "python", "-c", hasher
-    )
+    options = ["--network=none", "--entrypoint=python"]
+    options += [f"--ulimit={limit}" for limit in LIMITS]
+    return "ada:" + engine("run", "--rm", *options, images["app"], "-c", hasher)
 
 
 @pytest.fixture(scope="module")
@@ -289,6 +300,7 @@ def test_only_what_is_needed_is_sent_to_the_builder(
     for name in (
         ".env",
         ".env.production",
+        "data/x",
         "uploads/x",
         ".venv/x",
         "src/__pycache__/x",
@@ -305,6 +317,7 @@ def test_only_what_is_needed_is_sent_to_the_builder(
             "LICENSE",
             "README.md",
             "deploy",
+            "migrations",
             "pyproject.toml",
             "requirements.txt",
             "src",
@@ -330,8 +343,8 @@ def test_nothing_that_builds_is_in_the_images(
         for kind in ("pyc", "br", "gz"):
             assert list(content.glob(f"app/.venv/lib/*/site-packages/my_service/**/*.{kind}"))
         assert not [path for path in content.rglob("*") if path.name.startswith(".env")]
-        own = [path for path in content.rglob("*") if path.lstat().st_uid == 10001]
-        assert own == [content / "app/uploads"]
+        own = {path for path in content.rglob("*") if path.lstat().st_uid == 10001}
+        assert own == {content / "app/data", content / "app/uploads"}
 
 
 def test_the_dependencies_are_those_of_the_lock(
@@ -500,6 +513,38 @@ def test_prestart_is_read_before_the_server_starts(
         assert found.log() == "migrating\n"
 
 
+def test_the_database_is_brought_up_to_date_once(site: Container) -> None:
+    """Neither by each worker, nor again by what starts nginx."""
+    assert site.migrations() == [CONNECTED, UPGRADED]
+    with client() as http:
+        assert http.get(f"{site.base}/readyz").json() == {"status": "ready", "down": []}
+
+
+def test_the_database_outlives_the_containers_that_share_it(
+    engine: Engine, images: dict[str, str]
+) -> None:
+    """And two that start at once bring it up to date once."""
+    options = (*LOCKED, "--tmpfs=/app/run", "--volume=uploads:/app/uploads")
+    options += ("--volume=shared:/app/data",)
+    variables = PRODUCTION | {"HOST": "127.0.0.1", "API_TOKENS": TOKEN, "DRAIN_TIMEOUT": "2"}
+    with ExitStack() as stack, client() as http:
+        both = [
+            stack.enter_context(
+                container(engine, images["app"], *options, port=port, PORT=str(port), **variables)
+            )
+            for port in (free_port(), free_port())
+        ]
+        for each in both:
+            wait_for(answers_at(f"{each.base}/readyz"), "it to be ready")
+            publish(http, each.base, f"From {each.name}")
+        done = [event for each in both for event in each.migrations()]
+        assert sorted(done, key=str) == [CONNECTED, CONNECTED, UPGRADED]
+    with serving(engine, images["app"], *options) as found, client() as http:
+        page = http.get(f"{found.base}/news").text
+        assert all(f"From {each.name}" in page for each in both)
+        assert found.migrations() == [CONNECTED]
+
+
 def test_a_wrong_setting_is_named(engine: Engine, images: dict[str, str]) -> None:
     for image in images.values():
         with container(engine, image, port=0, LOG_LEVEL="LOUD") as found:
@@ -513,7 +558,8 @@ def test_gunicorn_alone_on_the_port_of_a_platform(
 ) -> None:
     """As a user of the platform's choice."""
     options = (*LOCKED, *extra, "--user=23456:23456")
-    with serving(engine, images["app"], *options, UPLOAD_FOLDER="/tmp/uploads") as found:
+    elsewhere = {"UPLOAD_FOLDER": "/tmp/uploads", "DATABASE_URL": "sqlite:////tmp/app.db"}
+    with serving(engine, images["app"], *options, **elsewhere) as found:
         first, *others = found.processes()
         assert engine("top", found.name, "pid").split()[:2] == ["PID", "1"]
         assert "bin/gunicorn" in found.processes()[first]
@@ -532,11 +578,11 @@ def test_root_gives_its_privileges_up(
     engine: Engine, images: dict[str, str], account: str, tmp_path: Path
 ) -> None:
     """As on a host where supervisord is started by root: all but nginx's master are the service's."""
-    prepare = tmp_path / "prestart.sh"
-    prepare.write_text("chown root:app run && chmod 1770 run\n")
-    mount = f"--volume={prepare}:/app/prestart.sh:ro"
+    prepare = "rm prestart.sh && chown root:app run && chmod 1770 run && exec deploy/start.sh"
+    options = ("--user=0:0", f"--entrypoint={json.dumps(['sh', '-c', prepare])}")
     variables = {"ADMIN_USERS": account, "SERVICE_USER": "app", "WEB_CONCURRENCY": "2"}
-    with serving(engine, images["site"], "--user=0:0", mount, **variables) as found:
+    variables |= {"API_TOKENS": TOKEN, "LISTEN_PORT": str(free_port())}
+    with serving(engine, images["site"], *options, **variables) as found:
         owners = {
             args.split(maxsplit=1)[1]: int(Path(f"/proc/{pid}").stat().st_uid)
             for pid, args in found.processes().items()
@@ -548,6 +594,9 @@ def test_root_gives_its_privileges_up(
             assert http.get(f"{found.base}/static/site.css").status_code == 200
             path = upload(http, found.base, bytes(10 * MIB))
             assert http.get(found.base + path).content == bytes(10 * MIB)
+            publish(http, found.base, "By the service")
+        kept = found.execute("find", "data", "-type", "f", "-printf", "%M %u:%g\n").stdout
+        assert set(kept.splitlines()) == {"-rw-r----- app:app"}
         # What root reads, the service cannot replace.
         attempt = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", "rm", "-f"]
         done = found.execute(*attempt, "run/nginx.conf")
@@ -582,14 +631,15 @@ def test_all_stop_gracefully(engine: Engine, images: dict[str, str], extra: list
 def options_of(service: dict[str, Any], env_file: Path) -> tuple[list[str], dict[str, str]]:
     """Return what the engine is told of a service of compose.yaml: options, and the environment."""
     service = dict(service)
-    for key in ("image", "build", "command", "ports", "restart", "stop_grace_period"):
+    for key in ("image", "build", "depends_on", "ports", "restart", "stop_grace_period"):
         service.pop(key, None)
     assert service.pop("env_file") == "../../.env.production"
     environment = {
         name: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value)
-        for name, value in service.pop("environment").items()
+        for name, value in service.pop("environment", {}).items()
     }
     options = ["--read-only"] if service.pop("read_only") else []
+    options += [f"--entrypoint={json.dumps(service.pop('entrypoint'))}"]
     options += [f"--env-file={env_file}", f"--stop-signal={service.pop('stop_signal', 'SIGTERM')}"]
     names = {"volumes": "volume", "tmpfs": "tmpfs", "cap_drop": "cap-drop"} | {
         "security_opt": "security-opt"
@@ -610,21 +660,25 @@ def test_what_compose_runs(
 ) -> None:
     """By hand, on the network of the host: nginx and the application in a container each."""
     settings = tmp_path / ".env.production"
-    settings.write_text(f"SECRET_KEYS={SECRET}\nADMIN_USERS={account}\nDRAIN_TIMEOUT=2\n")
+    settings.write_text(
+        f"SECRET_KEYS={SECRET}\nADMIN_USERS={account}\nAPI_TOKENS={TOKEN}\nDRAIN_TIMEOUT=2\n"
+    )
     compose = yaml.safe_load((project.path / "deploy/docker/compose.yaml").read_text())
-    app, nginx = compose["services"]["app"], compose["services"]["nginx"]
+    app, nginx, migrate = (compose["services"][name] for name in ("app", "nginx", "migrate"))
+    assert app["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
     assert app["build"]["target"] == "app"
+    assert migrate["image"] == app["image"]
     assert "target" not in nginx["build"]
     assert nginx["ports"] == [f"${{PUBLISH:-8080}}:{nginx['environment']['LISTEN_PORT']}"]
     local = {"LISTEN_ADDRESS": "127.0.0.1", "LISTEN_PORT": str(port := free_port())}
     options, env = options_of(app, settings)
     there, env_there = options_of(nginx, settings)
-    command = tuple(nginx["command"])
+    with container(engine, images["app"], *options_of(migrate, settings)[0], port=0) as once:
+        assert once.wait() == 0
+        assert once.migrations() == [CONNECTED, UPGRADED]
     with (
         container(engine, images["app"], *options, *extra, port=port, **env) as inner,
-        container(
-            engine, images["site"], *there, port=port, command=command, **env_there | local
-        ) as outer,
+        container(engine, images["site"], *there, port=port, **env_there | local) as outer,
         client() as http,
     ):
         wait_for(outer.healthy, "both to answer")
@@ -633,6 +687,8 @@ def test_what_compose_runs(
         assert not any("gunicorn" in args for args in outer.processes().values())
         assert not any("nginx" in args for args in inner.processes().values())
         assert http.get(f"{outer.base}/static/site.css").status_code == 200
+        publish(http, outer.base, "Composed")
+        assert inner.migrations() == outer.migrations() == []
         path = upload(http, outer.base, b"x" * MIB)
         assert http.get(outer.base + path).content == b"x" * MIB
         assert [line["bytes"] for line in inner.lines(path, "access")] == [0]

@@ -62,6 +62,14 @@ def test_a_page_comes_from_the_application(site: Stack) -> None:
     assert (line["client"], line["scheme"]) == ("127.0.0.1", "http")
 
 
+def test_the_database_is_brought_up_to_date_once(site: Stack) -> None:
+    """And not by each process."""
+    migrations = [line for line in site.lines() if line["logger"] == "alembic.runtime.migration"]
+    upgrades = [line for line in migrations if "Running upgrade" in str(line["event"])]
+    assert (len(upgrades), len(migrations)) == (1, 3)
+    assert httpx.get(f"{site.base}/readyz", trust_env=False).status_code == 200
+
+
 def test_static_files_come_from_nginx(site: Stack) -> None:
     source = site.project.path / "src" / site.project.package / "static/site.css"
     with client() as http:
@@ -305,6 +313,7 @@ def test_it_starts_with_the_journal_as_its_output(installed: Project, tmp_path: 
         variables = PRODUCTION | {
             "RUN_FOLDER": run,
             "UPLOAD_FOLDER": str(tmp_path / "uploads"),
+            "DATABASE_URL": f"sqlite:///{tmp_path}/data/app.db",
             "LISTEN_ADDRESS": "127.0.0.1",
             "LISTEN_PORT": str(port),
             "SERVICE_USER": getuser(),

@@ -16,10 +16,12 @@ import aiohttp
 import httpx
 import pytest
 from conftest import (
+    PRODUCTION,
     SECRET,
     Project,
     clean_environment,
     client,
+    cookiecutter,
     free_port,
     sign_in,
     started,
@@ -27,6 +29,7 @@ from conftest import (
 )
 from debian import copy, tree
 from load import load
+from stack import TOKEN, publish
 from workers import EXTRA, run
 
 pytestmark = pytest.mark.xdist_group("debian")
@@ -39,6 +42,7 @@ SETTINGS = {
     "RUN_FOLDER": "/run/my-service",
     "NGINX_ACCESS_LOG": "/var/log/nginx/my-service.log",
     "LISTEN_ADDRESS": "127.0.0.1",
+    "API_TOKENS": TOKEN,
     # So that the tests wait less.
     "DRAIN_TIMEOUT": "2",
     "WORKER_TIMEOUT": "5",
@@ -48,6 +52,7 @@ useradd --system --user-group --home-dir /opt/my-service --shell /usr/sbin/nolog
 .venv/bin/python -m compileall -q src
 chown root:my-service .env
 chmod 640 .env
+install --directory --owner my-service --group my-service --mode 700 data
 install --directory --owner my-service --group www-data --mode 2750 uploads
 runuser -u my-service -- .venv/bin/gunicorn --check-config --config deploy/gunicorn.conf.py
 .venv/bin/python deploy/render.py systemd/app.service > /etc/systemd/system/my-service.service
@@ -111,15 +116,22 @@ server.create_app = create_late
 """A handler that tries what it should not be able to do; and a worker that is long in starting."""
 
 
-@pytest.fixture(scope="module")
-def units(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both units, as rendered where the project is installed."""
-    folder = tmp_path_factory.mktemp("units")
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "none"])
+def units(
+    request: pytest.FixtureRequest, installed: Project, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with both units, as rendered for each database."""
+    folder = tmp_path_factory.mktemp("units") / "out"
+    folder.mkdir()
+    assert cookiecutter(folder, f"database={request.param}").returncode == 0
+    project = folder / "my-service"
+    variables = PRODUCTION | {"RUN_FOLDER": "/run/my-service", "PYTHONPATH": f"{project}/src"}
+    variables |= {"DATABASE_URL": "postgresql:///x"} if request.param == "postgresql" else {}
     for unit in UNITS:
         done = subprocess.run(
             [installed.bin / "python", "deploy/render.py", f"systemd/app{Path(unit).suffix}"],
-            cwd=installed.path,
-            env=clean_environment(RUN_FOLDER="/run/my-service"),
+            cwd=project,
+            env=clean_environment(**variables),
             capture_output=True,
             text=True,
             check=False,
@@ -277,7 +289,7 @@ def install(project: Project, tree: Path, **settings: str) -> None:
     """Put the project and what it needs into the tree, as make install would in the machine."""
     home = tree / HOME.relative_to("/")
     project.make("static")
-    copy(project.path, home, "./.venv", "./.env", "./uploads", "./run", "./tests")
+    copy(project.path, home, "./.venv", "./.env", "./data", "./uploads", "./run", "./tests")
     subprocess.run(
         ["chroot", tree, "python3", "-m", "venv", "--without-pip", HOME / ".venv"], check=True
     )
@@ -285,10 +297,11 @@ def install(project: Project, tree: Path, **settings: str) -> None:
     tools = ("mypy", "*mypyc*", "mypy-*", "pip", "setuptools", "ruff*")
     copy(library, home / ".venv/lib" / library.name, *tools)
     # What was installed names the folder in which it was: a link and a program's first line.
-    for path in (*(home / ".venv").rglob("*.pth"), home / ".venv/bin/gunicorn"):
-        if path.name == "gunicorn":
-            path.write_text((project.bin / "gunicorn").read_text())
-            path.chmod(0o755)
+    programs = [home / ".venv/bin" / name for name in ("alembic", "gunicorn")]
+    for path in programs:
+        path.write_text((project.bin / path.name).read_text())
+        path.chmod(0o755)
+    for path in (*(home / ".venv").rglob("*.pth"), *programs):
         path.write_text(path.read_text().replace(str(project.path), str(HOME)))
     (home / ".env").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     extra = tree / "opt/extra"
@@ -436,6 +449,24 @@ def test_nginx_serves_pages_files_and_uploads(site: Machine) -> None:
     assert {line.split(" files/")[0] for line in kept} == {"-rw-r----- my-service:www-data"}
 
 
+def test_the_database_was_brought_up_to_date_before_the_start(site: Machine) -> None:
+    """By the user of the service, and once: not when it was started again, nor by each worker."""
+    everything = replace(site, since=0).journal()
+    assert everything.count("Running upgrade  -> 0001, News.") == 1
+    starts = everything.count("Context impl SQLiteImpl.")
+    site.reload()
+    assert replace(site, since=0).journal().count("Context impl SQLiteImpl.") == starts
+    site.run("systemctl", "restart", "my-service")
+    assert replace(site, since=0).journal().count("Context impl SQLiteImpl.") == starts + 1
+    wait_for(site.answers, "an answer")
+    with client() as http:
+        assert http.get(f"{site.base}/readyz").status_code == 200
+        publish(http, site.base, "From the machine")
+    kept = site.run("find", "data", "-type", "f", "-printf", "%M %u:%g %f\n").splitlines()
+    assert "-rw-r----- my-service:my-service app.db" in kept
+    assert {line.rpartition(" ")[0] for line in kept} == {"-rw-r----- my-service:my-service"}
+
+
 def test_only_nginx_may_connect(site: Machine) -> None:
     ask = [
         "curl",
@@ -451,7 +482,8 @@ def test_only_nginx_may_connect(site: Machine) -> None:
 
 
 def test_what_it_may_not_do(site: Machine) -> None:
-    writable = ["/opt/my-service/uploads/x", "/tmp/x", "/var/tmp/x", "/dev/shm/x"]
+    writable = [f"/opt/my-service/{path}/x" for path in ("data", "uploads")]
+    writable += ["/tmp/x", "/var/tmp/x", "/dev/shm/x"]
     readonly = [f"/opt/my-service/{path}" for path in ("x", "src/x", ".env", "run/x")]
     readonly += ["/etc/x", "/opt/x", "/run/x", "/run/my-service/x", "/var/lib/x", "/var/log/x"]
     query = {"write": writable + readonly, "execute": writable}
@@ -508,10 +540,11 @@ def test_a_reload_with_wrong_settings_is_refused(site: Machine) -> None:
 
 def test_it_starts_once_wrong_settings_are_mended(site: Machine) -> None:
     assert site.show("StartLimitIntervalUSec") == "0"  # it does not give up
-    with site.settings(LOG_LEVEL="LOUD"):
+    with site.settings(DATABASE_URL="sqlite:////opt/my-service/run/app.db"):
         assert site.attempt("systemctl", "restart", "my-service").returncode == 1
         wait_for(lambda: int(site.show("NRestarts")) > 1, "attempts to start")
         assert site.show("ActiveState", "my-service.socket") == "active"
+    assert "DATABASE_URL: /opt/my-service is no folder that can be written to" in site.journal()
     wait_for(lambda: site.show("ActiveState") == "active", "the service")
     assert site.answers()
 

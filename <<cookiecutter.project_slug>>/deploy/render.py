@@ -58,8 +58,13 @@ def versions() -> list[str]:
 def context() -> dict[str, object]:
     """Return all that the files may name. Raises SystemExit when a setting is wrong."""
     settings, deployment = load_settings(), read(Deployment)
-    uploads = PROJECT / settings.upload_folder
-    for path in (PROJECT, Path(sys.prefix), uploads):
+    kept = [PROJECT / settings.upload_folder]
+    # % if cookiecutter.database == "sqlite"
+    kept.append((PROJECT / settings.database_url.removeprefix("sqlite:///")).parent)
+    if PROJECT.is_relative_to(kept[-1]):
+        raise SystemExit("DATABASE_URL: name a file in a folder of its own: sqlite:///data/app.db")
+    # % endif
+    for path in (PROJECT, Path(sys.prefix), *kept):
         if not PLAIN_PATH.fullmatch(str(path)):
             raise SystemExit(f"{path}: a path here has only letters, digits and . / _ + @ -")
     run = PROJECT / deployment.run_folder
@@ -83,7 +88,8 @@ def context() -> dict[str, object]:
         "ipv6": Path("/proc/net/if_inet6").exists(),
         "static": STATIC,
         "versions": versions(),
-        "uploads": uploads,
+        "uploads": kept[0],
+        "kept": " ".join(map(str, kept)),
         "accel": f"{(settings.accel_redirect or '/_files').rstrip('/')}/",
         "acme_folder": PROJECT / deployment.acme_folder,
         "tls_certificate": deployment.tls_certificate and PROJECT / deployment.tls_certificate,

@@ -20,6 +20,16 @@ if [ -S /dev/fd/1 ] || [ -f /dev/fd/1 ]; then
     exec >"$run/output" 2>&1
 fi
 nginx -t -q -e stderr -c "$(realpath "$run")/nginx.conf"
+# % if cookiecutter.database != "none"
+# Once, and not in each process; by the user who will use them. A container's prestart.sh has done it.
+if [ ! -f prestart.sh ]; then
+    set -- "$bin/alembic" upgrade head
+    if [ "$(id -u)" = 0 ]; then
+        set -- runuser -u "$(sed -n '/^.program:app/,$s/^user=//p' "$run/supervisord.conf")" -- "$@"
+    fi
+    (umask 027 && "$@")
+fi
+# % endif
 # Each open page is a connection, and that a file.
 # shellcheck disable=SC3045 # dash has these too
 ulimit -S -n "$(ulimit -H -n)"

@@ -18,7 +18,7 @@ demo: ## Bake the default project into demo/ (anew) and serve it at http://local
 	@rm -rf demo
 	@$(BIN)/cookiecutter --no-input --default-config --output-dir demo . >/dev/null
 	@echo "Installing demo/my-service"
-	@PATH="$(BIN):$$PATH" $(MAKE) --silent -C demo/my-service install
+	@PATH="$(BIN):$$PATH" $(MAKE) --silent -C demo/my-service seed
 	@echo "Serving demo/my-service at http://localhost:$(PORT); Ctrl-C stops it"
 	@$(MAKE) --no-print-directory -C demo/my-service run PORT=$(PORT)
 

@@ -50,6 +50,10 @@ class Project:
         """The programs of its virtual environment."""
         return self.path / ".venv/bin"
 
+    def readme(self) -> str:
+        """Return its README."""
+        return (self.path / "README.md").read_text()
+
     def make(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run make in the project. Raises AssertionError with the output when it fails."""
         done = subprocess.run(
@@ -129,7 +133,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     done = cookiecutter(folder)
     assert done.returncode == 0, done.stderr
     project = Project(folder / "my-service", "my_service")
-    project.make("install")
+    project.make("migrate")  # which installs first
     return project
 
 

@@ -215,6 +215,7 @@ def everything_hostile() -> dict[str, str]:
         "package_name": "hostile",
         "description": text.strip(),
         "author_name": HOSTILE["quotes"] + HOSTILE["backslashes"],
+        "database": "postgresql",
     }
 
 

@@ -11,7 +11,8 @@ import pytest
 from conftest import PRODUCTION, Bake, Project, clean_environment
 from test_answers import everything_hostile
 
-ANSWERS = [{}, {"project_slug": "A.b_c-9"}, everything_hostile()]
+ANSWERS = [{}, {"project_slug": "A.b_c-9", "database": "none"}, everything_hostile()]
+"""With another database each."""
 AUDITS = [
     ("hadolint", "deploy/docker/Dockerfile"),
     ("shellcheck", "--external-sources", "deploy/*.sh", "deploy/*/*.sh"),

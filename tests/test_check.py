@@ -1,6 +1,7 @@
 """The baked project's own gate, on every CPython from 3.11 that this machine has."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,17 +48,57 @@ def test_the_default_project_passes_its_check(version: str, tmp_path: Path) -> N
     (VERSIONS / version).write_text(f"Python {version}: {' '.join(got)}\n")
 
 
-def test_the_admin_can_be_taken_out(bake: Bake) -> None:
-    project = bake()
+def test_a_project_without_a_database_passes_its_check(bake: Bake) -> None:
+    """One with PostgreSQL does in test_answers.py, with hostile answers."""
+    bake(database="none").make("check")
+
+
+def take_out(project: Project, feature: str, *paths: str) -> None:
+    """Do what the README says of a feature, and run the check."""
     source = project.path / "src" / project.package
-    shutil.rmtree(source / "admin")
-    shutil.rmtree(project.path / "tests/admin")
+    for path in (source / feature, *(project.path / name for name in paths)):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     app = source / "app.py"
     text = app.read_text()
-    assert text.count("admin.setup(app)") == text.count("import admin, live") == 1
-    text = text.replace("    admin.setup(app)\n", "").replace("import admin, live", "import live")
+    for line in (f"    {feature}.setup(app)\n", f"    {feature},\n"):
+        assert text.count(line) == 1
+        text = text.replace(line, "")
     app.write_text(text)
     project.make("check")
+
+
+def test_the_admin_can_be_taken_out(bake: Bake) -> None:
+    take_out(bake(), "admin", "tests/admin")
+
+
+def test_the_news_can_be_taken_out(bake: Bake) -> None:
+    project = bake()
+    sentence = project.readme().partition("To take the news out, delete ")[2].partition("What")[0]
+    _, *paths, app = re.findall("`(.+?)`", sentence)
+    assert app == "app.py"
+    source = f"src/{project.package}"
+    take_out(project, "news", *(f"{source}/{p}" if "static" in p else p for p in paths))
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql", "none"])
+def test_the_lock_has_what_is_needed_and_nothing_else(database: str, bake: Bake) -> None:
+    project = bake(database=database)
+    lock = (project.path / "requirements.txt").read_text()
+    listed = re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE)
+    command = [*UV, "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"]
+    command += ["--constraint", "requirements.txt", "--no-annotate", "--no-header"]
+    done = subprocess.run(
+        [*command, "--group", "deploy", "pyproject.toml"],
+        cwd=project.path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert listed == re.findall(r"^([a-z0-9-]+)==", done.stdout, re.MULTILINE)
 
 
 MISTAKES = {

@@ -112,10 +112,29 @@ def test_whoever_stops_a_server_waits_longer_than_it_does(
     assert int(one(r"^TimeoutStopSec=(\d+)$", unit)) > master
 
 
+def test_systemd_allows_what_the_database_needs(installed: Project, render: Render) -> None:
+    env = (installed.path / "migrations/env.py").read_text()
+    patience = float(one(r"^PATIENCE = (.+)$", env))
+    unit = render("systemd/app.service")
+    # To wait for another migration, and to make one.
+    assert one(r"^TimeoutStartSec=(.+)$", unit) == "1h"
+    assert 2 * patience < 3600
+    uploads, data = one(r"^ReadWritePaths=(.+)$", unit).split()
+    assert data == str(installed.path / "data")
+    unit = render("systemd/app.service", DATABASE_URL="sqlite:////tmp/of-the-tests/app.db")
+    assert one(r"^ReadWritePaths=(.+)$", unit) == f"{uploads} /tmp/of-the-tests"
+    assert one(r"^NoExecPaths=(.+)$", unit).startswith(f"{uploads} /tmp/of-the-tests ")
+    # In a folder of its own, for what can be written cannot be executed.
+    for url in ("sqlite:///app.db", "sqlite:////app.db"):
+        with pytest.raises(subprocess.CalledProcessError):
+            render("systemd/app.service", DATABASE_URL=url)
+
+
 def test_a_container_is_given_enough_time_to_stop(installed: Project) -> None:
     master = int(gunicorn(installed)["graceful_timeout"])
     compose = yaml.safe_load((installed.path / "deploy/docker/compose.yaml").read_text())
-    assert {service["stop_grace_period"] for service in compose["services"].values()} == {"2m"}
+    served = [compose["services"][name] for name in ("app", "nginx")]
+    assert {service["stop_grace_period"] for service in served} == {"2m"}
     readme = (installed.path / "deploy/README.md").read_text()
     assert 120 == int(one(r"--stop-timeout (\d+)", readme)) > master
 

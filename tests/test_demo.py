@@ -16,6 +16,7 @@ def test_make_demo_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
         assert f"at {url}" in server.output()
         with client() as http:
             assert "My Service" in http.get(url, headers={"Accept": "text/html"}).text
+            assert len(http.get(f"{url}/api/news").json()["items"]) > 3
         server.stop(signal.SIGINT)
         assert "Traceback" not in server.output()
     status = subprocess.run(

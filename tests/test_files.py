@@ -5,10 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Bake, Project, answers
+from conftest import ROOT, Bake, Project, answers, cookiecutter
 
 TEMPLATE = ROOT / "<<cookiecutter.project_slug>>"
 RUFF = [sys.executable, "-m", "ruff"]
@@ -30,9 +32,24 @@ def texts(project: Project) -> dict[str, str]:
     return {name: data.decode() for name, data in files(project).items() if b"\0" not in data}
 
 
+@pytest.fixture(scope="session")
+def combinations(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Project]:
+    """Bakes a combination when it is first asked for."""
+
+    @cache
+    def combination(**given: str) -> Project:
+        folder = tmp_path_factory.mktemp("-".join(given.values())) / "out"
+        folder.mkdir()
+        done = cookiecutter(folder, *(f"{key}={value}" for key, value in given.items()))
+        assert done.returncode == 0, done.stderr
+        return Project(folder / "my-service", "my_service")
+
+    return combination
+
+
 @pytest.fixture(params=COMBINATIONS, ids=lambda given: "-".join(given.values()))
-def combination(request: pytest.FixtureRequest, bake: Bake) -> Project:
-    return bake(**request.param)
+def combination(request: pytest.FixtureRequest, combinations: Callable[..., Project]) -> Project:
+    return combinations(**request.param)
 
 
 def test_no_delimiter_is_left(combination: Project) -> None:
@@ -83,9 +100,13 @@ def test_formatter_and_linter_are_content_with_the_template_as_it_stands() -> No
         assert done.returncode == 0, done.stdout
 
 
-def test_baking_twice_gives_the_same_bytes(bake: Bake) -> None:
-    for given in COMBINATIONS:
-        assert files(bake(**given)) == files(bake(**given))
+@pytest.mark.parametrize("database", CHOICES["database"])
+def test_baking_twice_gives_the_same_bytes(
+    database: str, combinations: Callable[..., Project], bake: Bake
+) -> None:
+    """Once by arguments, and once by typing."""
+    given = {"database": database, "license": "MIT"}
+    assert files(combinations(**given)) == files(bake(**given))
 
 
 @pytest.mark.parametrize(
@@ -134,14 +155,42 @@ def test_what_is_baked_is_what_git_knows_of_the_template(bake: Bake) -> None:
         text=True,
         check=True,
     ).stdout.split("\0")[:-1]
-    project = bake()
     names = {
         str(Path(name).relative_to(TEMPLATE.name)).replace(
-            "<<cookiecutter.package_name>>", project.package
+            "<<cookiecutter.package_name>>", "my_service"
         )
         for name in listed
     }
-    assert set(files(project)) == names
+    baked = {answer: set(files(bake(database=answer))) for answer in CHOICES["database"]}
+    assert set.union(*baked.values()) == names
+    own = {answer: names - baked[answer] for answer in baked}  # what it has not
+    assert {name for name in own["sqlite"] | own["postgresql"] if "postgresql" not in name} == {
+        name for name in own["postgresql"] if "sqlite" in name
+    }
+    assert not [name for name in baked["none"] if re.search("database|news|migrations", name)]
+
+
+def test_a_project_speaks_only_of_the_database_that_it_has(bake: Bake) -> None:
+    others = {
+        "sqlite": r"postgres|psycopg|asyncpg",
+        "postgresql": r"sqlite",
+        "none": r"database|sql|alembic|migrat|asyncpg|\bnews\b|markdown|\batom\b|\bseed\b|nh3",
+    }
+    for answer, pattern in others.items():
+        for name, text in texts(bake(database=answer)).items():
+            found = re.search(pattern, text, re.IGNORECASE)
+            assert not found, (answer, name, found)
+
+
+@pytest.mark.parametrize("database", CHOICES["database"])
+def test_the_licence_changes_only_what_names_it(
+    database: str, combinations: Callable[..., Project]
+) -> None:
+    """So what passes its check with one licence does so with any."""
+    kinds = CHOICES["license"]
+    several = [files(combinations(database=database, license=each)) for each in kinds]
+    names = {name for name in several[0] if len({each[name] for each in several}) > 1}
+    assert names == {"LICENSE", "pyproject.toml", "deploy/docker/Dockerfile"}
 
 
 def test_secrets_and_what_was_made_stay_out_of_git(bake: Bake) -> None:

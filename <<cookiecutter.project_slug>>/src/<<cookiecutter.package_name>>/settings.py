@@ -158,7 +158,9 @@ class Settings(BaseSettings):
     database_url: Annotated[str, AfterValidator(_sqlite_url)] = "sqlite:///data/app.db"
     # % endif
     # % if cookiecutter.database == "postgresql"
-    database_url: Annotated[SecretStr, AfterValidator(_postgresql_url)]
+    database_url: Annotated[SecretStr, AfterValidator(_postgresql_url)] = SecretStr(
+        "postgresql:///<< cookiecutter.package_name >>"
+    )
     database_wait: float = Field(default=20, ge=0, allow_inf_nan=False)
     # % endif
     # % if cookiecutter.database != "none"

@@ -13,6 +13,7 @@ from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.web import static
+from package_name.web.headers import CSP
 from package_name.web.precompress import precompress
 
 from .helpers import Client
@@ -65,6 +66,7 @@ async def test_no_version_or_a_wrong_one_is_asked_for_again(files: Client, query
     async with files.get("/static/site.css" + query, headers={"If-None-Match": etag}) as response:
         assert response.status == 304
         assert response.headers[hdrs.CACHE_CONTROL] == "no-cache"
+        assert CSP not in response.headers  # that of the page that the browser keeps goes on
 
 
 async def test_a_file_is_read_once_and_again_only_when_it_changed(

@@ -24,8 +24,10 @@ async def test_only_who_has_signed_in_announces(client: Client) -> None:
 @pytest.mark.parametrize("form", [{}, {"text": " \n"}, {"text": LONGEST + "ä"}])
 async def test_an_announcement_has_a_length(admin: Client, form: dict[str, str]) -> None:
     async with admin.post("/admin/announce", data=form) as response:
-        assert response.status == 400
-        assert "1 to 500 characters" in (await response.json())["detail"]
+        assert response.status == 422
+        (error,) = (await response.json())["errors"]
+        assert error["pointer"] == "#/text"
+        assert "1 to 500 characters" in error["detail"]
 
 
 @pytest.mark.parametrize("text", ["Back in 5 minutes ☕", "</script>\0", LONGEST])

@@ -110,17 +110,17 @@ async def test_a_draft_is_written_changed_published_and_deleted(admin: Client) -
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("title", "", "is empty"),
-        ("title", "x" * 201, "has more than 200 characters"),
-        ("title", "a\x00b", "holds U+0000"),
-        ("title", "a\u202eb", "holds U+202E"),
+        ("title", "", "Is empty"),
+        ("title", "x" * 201, "Has more than 200 characters"),
+        ("title", "a\x00b", "Holds U+0000"),
+        ("title", "a\u202eb", "Holds U+202E"),
         ("slug", "../etc", "lower-case letters"),
         ("slug", "Big", "lower-case letters"),
-        ("body", "", "is empty"),
-        ("body", "x" * 50_001, "has more than 50,000 characters"),
-        ("body", "a\x08b", "holds U+0008"),
+        ("body", "", "Is empty"),
+        ("body", "x" * 50_001, "Has more than 50,000 characters"),
+        ("body", "a\x08b", "Holds U+0008"),
         ("published_at", "tomorrow", "valid datetime"),
-        ("published_at", "9000-01-01T00:00:00", "lies in the future"),
+        ("published_at", "9000-01-01T00:00:00", "Lies in the future"),
     ],
 )
 async def test_what_is_wrong_is_said_beside_the_field_and_what_was_typed_is_kept(
@@ -151,7 +151,7 @@ async def test_two_may_have_the_same_title_but_not_the_same_slug(admin: Client) 
     assert (first, second) == (SLUG, f"{SLUG}-2")
     response = await save(admin, slug=SLUG)
     assert response.status == 422
-    assert ">is taken<" in await response.text()
+    assert ">Is taken.<" in await response.text()
 
 
 async def test_lost_updates_are_refused(admin: Client) -> None:

@@ -64,6 +64,9 @@ async def test_only_writers_take_the_lock_and_from_the_beginning(
             other.execute("BEGIN IMMEDIATE")
         async with db.reading() as session:  # which needs no lock
             await session.execute(text("SELECT * FROM alembic_version"))
+        with pytest.raises(web.HTTPServiceUnavailable):  # who stands in line for too long
+            async with db.writing():
+                pass
     other.execute("BEGIN IMMEDIATE")
 
 

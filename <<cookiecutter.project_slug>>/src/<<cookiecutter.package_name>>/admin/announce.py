@@ -8,6 +8,7 @@ from aiohttp import web
 from ..live import BUS, EVERYBODY
 from ..web import nesting
 from ..web.context import get_context
+from ..web.errors import InvalidError
 from ..web.forms import read_form
 
 logger = logging.getLogger(__name__)
@@ -17,10 +18,11 @@ LONGEST: Final = 500
 
 
 async def announce(request: web.Request) -> web.Response:
-    """Show everybody a sentence. Raises web.HTTPBadRequest when it is empty or too long."""
+    """Show everybody a sentence. Raises InvalidError when it is empty or too long."""
     text = (await read_form(request)).get("text", "").strip()
     if not 0 < len(text) <= LONGEST:
-        raise web.HTTPBadRequest(text=f"An announcement has 1 to {LONGEST} characters.")
+        detail = f"An announcement has 1 to {LONGEST} characters."
+        raise InvalidError([{"pointer": "#/text", "detail": detail}])
     bus = request.config_dict[BUS]
     await bus.publish(EVERYBODY, {"type": "announcement", "text": text})
     logger.info("announced")

@@ -4,6 +4,7 @@ A handler that reads: ``async with request.config_dict[DATABASE].reading() as se
 also writes says ``writing()``, and redirects after that block: an exception undoes what it did.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from ..settings import SETTINGS, Settings
 from ..web import readiness
 from .base import Base
-from .sqlite import is_away, make_engine, open_database
+from .sqlite import WRITERS, is_away, make_engine, open_database
 
 # % endfilter
 __all__ = ["DATABASE", "Base", "Database", "setup"]
@@ -36,6 +37,8 @@ class Database:
         self._readers = async_sessionmaker(self.engine, expire_on_commit=False)
         writing = self.engine.execution_options(writing=True)
         self._writers = async_sessionmaker(writing, expire_on_commit=False)
+        self._turns = asyncio.Semaphore(WRITERS)
+        self._patience = settings.database_timeout
 
     def reading(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Return a context with a session that writes nothing.
@@ -44,12 +47,22 @@ class Database:
         """
         return self._session(self._readers)
 
-    def writing(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """Return a context with a session: committed at its end, rolled back when that is an error.
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncSession]:
+        """Give a context with a session: committed at its end, rolled back when that is an error.
 
         Raises web.HTTPServiceUnavailable when the database is away, or too slow.
         """
-        return self._session(self._writers)
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise _unavailable(error) from error
+        try:
+            async with self._session(self._writers) as session:
+                yield session
+        finally:
+            self._turns.release()
 
     @asynccontextmanager
     async def _session(

@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 MOMENT: Final[TypeEngine[datetime]] = DateTime(timezone=True)
 
+WRITERS: Final = 1000
+"""Who write at once: as many as find a connection."""
 _AWAY: Final = ("08", "53", "57")
 """Classes of SQLSTATE that are the server's fault: connection, resources, intervention."""
 PAUSE: Final = 0.5

@@ -15,6 +15,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..settings import Settings
 
+WRITERS: Final = 1
+"""Who write at once: they stand in line in each process, as SQLite lets the luckiest go first."""
 _AWAY: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,

@@ -1,8 +1,8 @@
 """News: pages, a feed, an API, and their editor in the admin.
 
-To take them out, delete this package, tests/news/, tests/admin/test_news.py, static/news.js, what
-nobody else needs (web/conditional.py, web/tokens.py) and the lines in app.py; then
-`make migration m="No news"` writes what drops their table.
+To take them out, delete this package, static/news.js, tests/news/, tests/admin/test_news.py and the
+line in app.py; and migrations/versions/0001_news.py, or, where there are news already, let
+`make migration m="No news"` write what drops their table.
 """
 
 from typing import Final
@@ -23,6 +23,7 @@ def setup(app: web.Application) -> None:
     templating.extend(app, __package__, app)
     templating.add_to_menu(app, "News", "news")
     nesting.offer(app, "admin", editor.setup)
+    pages.setup(app)
     latest = {
         "text/html": pages.list_page,
         "application/json": pages.list_json,

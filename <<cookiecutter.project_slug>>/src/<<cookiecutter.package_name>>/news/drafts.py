@@ -75,7 +75,7 @@ def make_slug(title: str) -> str:
 def _slug(text: str) -> str:
     slug = _normal(text.strip(), LONGEST_SLUG)
     if slug != make_slug(slug.replace("-", " ")):
-        raise ValueError("has lower-case letters and digits of any script, and single hyphens")
+        raise ValueError("may have lower-case letters, digits, and single hyphens between them")
     return slug
 
 

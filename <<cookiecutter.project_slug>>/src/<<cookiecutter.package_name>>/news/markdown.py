@@ -1,9 +1,8 @@
 """Markdown to HTML that can do no harm.
 
-These functions can take a second, for text that was made to; handlers call them in a thread.
+These functions can take seconds, for text that was made to; handlers call them in a thread.
 """
 
-from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -12,13 +11,10 @@ from markdown_it import MarkdownIt
 
 _PARSER: Final = MarkdownIt("commonmark", {"html": False})
 _CLEANER: Final = nh3.Cleaner(url_schemes={"http", "https", "mailto", "tel"})
-_CACHED: Final = 128
-"""Texts whose HTML is remembered: those of the latest pages."""
 _SUMMARY: Final = 240
 """Characters of a summary."""
 
 
-@lru_cache(_CACHED)
 def to_html(text: str) -> str:
     """Return the HTML of Markdown (CommonMark); its headings are below that of the page."""
     tokens = _PARSER.parse(text)
@@ -28,7 +24,6 @@ def to_html(text: str) -> str:
     return _CLEANER.clean(_PARSER.renderer.render(tokens, _PARSER.options, {}))
 
 
-@lru_cache(_CACHED)
 def summary(text: str) -> str:
     """Return how Markdown begins, as plain text; empty if that is not a paragraph soon."""
     tokens = _PARSER.parse(text[: 4 * _SUMMARY])

@@ -1,7 +1,9 @@
 """What the public sees of the news: the list and each item, as a page, as JSON and as Atom."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from aiohttp import web
@@ -15,14 +17,27 @@ from .models import Item
 
 ID: Final = "https://<< cookiecutter.domain_name | lower >>/api/news"
 """What the ids in feeds begin with. Leave it, whatever the site is called: readers go by them."""
+HTML: Final[web.AppKey[Callable[[str], str]]] = web.AppKey("HTML")
+"""Makes HTML of Markdown, and remembers that of some texts, as SUMMARY does."""
+SUMMARY: Final[web.AppKey[Callable[[str], str]]] = web.AppKey("SUMMARY")
+_CACHED: Final = 128
+"""Texts that are remembered: those of the latest pages."""
 _ATOM: Final = "application/atom+xml"
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def setup(app: web.Application) -> None:
+    """Let the application remember what it has rendered."""
+    app[HTML] = lru_cache(_CACHED)(to_html)
+    app[SUMMARY] = lru_cache(_CACHED)(summary)
 
 
 async def list_page(request: web.Request) -> web.Response:
     """Answer a page of the list."""
     page = await lists.published(request)
-    summaries = await asyncio.to_thread(lambda: [summary(item.body) for item in page.items])
+    summaries = await asyncio.to_thread(
+        lambda: [request.app[SUMMARY](item.body) for item in page.items]
+    )
     entries = list(zip(page.items, summaries, strict=True))
     return render(request, "news.html", entries=entries, older=page.older)
 
@@ -35,7 +50,9 @@ async def list_json(request: web.Request) -> web.Response:
 async def list_atom(request: web.Request) -> web.Response:
     """Answer a page of the list, for feed readers (RFC 4287, RFC 5005)."""
     page = await lists.published(request)
-    contents = await asyncio.to_thread(lambda: [to_html(item.body) for item in page.items])
+    contents = await asyncio.to_thread(
+        lambda: [request.app[HTML](item.body) for item in page.items]
+    )
     response = render(
         request,
         "news.atom",
@@ -69,7 +86,7 @@ async def _find(request: web.Request) -> Item:
 async def item_page(request: web.Request) -> web.Response:
     """Answer an item."""
     item = await _find(request)
-    content = await asyncio.to_thread(to_html, item.body)
+    content = await asyncio.to_thread(request.app[HTML], item.body)
     return render(request, "news_item.html", item=item, content=content)
 
 
@@ -81,7 +98,7 @@ async def item_json(request: web.Request) -> web.Response:
 async def item_atom(request: web.Request) -> web.Response:
     """Answer an item, for feed readers: an entry without its feed."""
     item = await _find(request)
-    content = await asyncio.to_thread(to_html, item.body)
+    content = await asyncio.to_thread(request.app[HTML], item.body)
     site = lists.site(request)
     response = render(request, "news_entry.atom", id=ID, site=site, item=item, content=content)
     response.content_type = _ATOM

@@ -5,11 +5,9 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from .. import about
+from ..web.headers import REVALIDATE
 from ..web.static import STATIC
 from ..web.templating import render
-
-REVALIDATE: Final = "private, no-cache"
-"""For pages: they may be kept by the browser, for one visitor, and are asked for again each time."""
 
 ONE_DAY: Final = "public, max-age=86400"
 

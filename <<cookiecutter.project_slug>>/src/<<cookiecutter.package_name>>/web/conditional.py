@@ -1,15 +1,12 @@
 """Conditional GET: what the client has already is not sent again (RFC 9110, section 13)."""
 
 from hashlib import blake2b
-from typing import Final
 
 from aiohttp import ETag, hdrs, web
 from aiohttp.typedefs import Handler
 
 from .context import get_context
-
-REVALIDATE: Final = "private, no-cache"
-"""It may be kept by the browser, for one visitor, and is asked for again each time."""
+from .headers import REVALIDATE
 
 
 def conditional(handler: Handler) -> Handler:

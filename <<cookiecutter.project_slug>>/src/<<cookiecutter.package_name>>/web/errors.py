@@ -44,7 +44,7 @@ class InvalidError(web.HTTPUnprocessableEntity):
 
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
         """Take the errors, which a program gets, and a person as one sentence."""
-        super().__init__(text="; ".join(" ".join(each.values()) for each in errors))
+        super().__init__(text="; ".join(each["detail"] for each in errors))
         self.errors = errors
 
 

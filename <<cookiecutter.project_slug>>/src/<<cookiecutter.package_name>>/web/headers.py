@@ -15,6 +15,9 @@ CSP: Final = istr("Content-Security-Policy")
 HSTS: Final = istr("Strict-Transport-Security")
 REQUEST_ID: Final = istr(HEADER)
 
+REVALIDATE: Final = "private, no-cache"
+"""A Cache-Control for pages: the browser may keep them, for one visitor, and asks again each time."""
+
 POLICY: Final = {
     "default-src": "'none'",
     "base-uri": "'none'",

@@ -7,6 +7,7 @@ set -eu
 python="${PYTHON:-python3}"
 missing=""
 PATH="$PATH:/usr/sbin:/sbin" # where nginx and ldconfig are, and a user's path is not
+for folder in /usr/lib/postgresql/*/bin; do PATH="$PATH:$folder"; done # no path leads there at all
 
 need_postgresql() { # whose programs Debian keeps off the path, in a folder for each version
     [ -n "$(command -v initdb)$(echo /usr/lib/postgresql/*/bin/[i]nitdb | grep -v '\*')" ] ||
@@ -35,6 +36,7 @@ test)
     need nginx nginx
     need openssl openssl
     need podman podman
+    need initdb postgresql
     need runc runc
     need systemd-analyze systemd
     need systemd-nspawn systemd-container
@@ -43,7 +45,10 @@ test)
     # Playwright's own node needs it, and brings it not.
     ldconfig -p | grep -q 'libatomic\.so\.1' || missing="$missing libatomic1"
     ;;
-bench) need wrk wrk ;;
+bench)
+    need initdb postgresql
+    need wrk wrk
+    ;;
 *)
     echo "usage: $0 demo|test|bench" >&2
     exit 2

@@ -28,8 +28,10 @@ _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def setup(app: web.Application) -> None:
     """Let the application remember what it has rendered."""
-    app[HTML] = lru_cache(_CACHED)(to_html)
-    app[SUMMARY] = lru_cache(_CACHED)(summary)
+    html: Callable[[str], str] = lru_cache(_CACHED)(to_html)
+    begins: Callable[[str], str] = lru_cache(_CACHED)(summary)
+    app[HTML] = html
+    app[SUMMARY] = begins
 
 
 async def list_page(request: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ ratios within a round, and the lowest and highest of them. A slow figure is no f
 import json
 import os
 import re
+import runpy
 import secrets
 import shutil
 import signal
@@ -204,13 +205,13 @@ def load(variant: Variant, duration: int) -> tuple[float, float]:
     return rate, used / requests * 1e6
 
 
-def measure() -> None:
+def measure(variants: list[Variant]) -> None:
     """Put load on every server, in turn and round after round, each round in another order."""
-    for variant in VARIANTS:
+    for variant in variants:
         load(variant, SECONDS)  # not counted
     for number in range(ROUNDS):
-        first = number % len(VARIANTS)
-        for variant in VARIANTS[first:] + VARIANTS[:first]:
+        first = number % len(variants)
+        for variant in variants[first:] + variants[:first]:
             rate, cost = load(variant, SECONDS)
             variant.rates.append(rate)
             variant.costs.append(cost)
@@ -282,6 +283,44 @@ def print_latency(project: Path, folder: Path, environment: dict[str, str]) -> N
         print(f"  {title:26}{''.join(columns)}")
 
 
+def print_lists(project: Path, folder: Path, environment: dict[str, str]) -> None:
+    """Print what each database costs the list of the news, by the same with the news in memory."""
+    other = folder / "postgresql"
+    command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config"]
+    run([*command, "--output-dir", other, BENCH.parent, "database=postgresql"])
+    (other,) = other.iterdir()
+    run(["make", "install"], cwd=other)
+    config = ["--config", "deploy/gunicorn.conf.py"]
+    pairs: dict[str, tuple[Variant, Variant]] = {}
+    with ExitStack() as running:
+        postgresql = runpy.run_path(str(other / "tests/database/postgresql.py"))["postgresql"]
+        server = running.enter_context(postgresql())
+        databases = {"sqlite": (project, f"sqlite:///{folder}/news.db")}
+        databases["postgresql"] = (other, server.url())
+        for name, (baked, url) in databases.items():
+            database = {"DATABASE_URL": url}
+            run(["make", "migrate"], cwd=baked, env=environment | database)
+            seed = [baked / ".venv/bin/python", "-m", "my_service.news.seed", "--count", "20"]
+            run(seed, cwd=baked, env=environment | database)
+            kept = Variant(name, config, database, path="/news")
+            held = Variant("memory", [*config, "memory:make_runner"], database, path="/news")
+            pairs[name] = kept, held
+            for variant in pairs[name]:
+                log = folder / f"news-{name}-{variant.title}.log"
+                running.enter_context(serving(variant, baked, log, environment))
+            if len({get(variant.url).count(b"<article>") for variant in pairs[name]} | {20}) > 1:
+                sys.exit(f"{name}: these are not 20 items")
+        measure([variant for pair in pairs.values() for variant in pair])
+    print(f"\n{'The list of 20 news':24}{'req/s':>8}  {'ratio to memory':22}{'CPU us':>8}  ratio")
+    for name, (kept, held) in pairs.items():
+        rates = by_round(lambda n, k=kept, h=held: k.rates[n] / h.rates[n])
+        costs = by_round(lambda n, k=kept, h=held: h.costs[n] / k.costs[n])
+        print(
+            f"{name:24}{median(kept.rates):8.0f}  {spread(rates):22}"
+            f"{median(kept.costs):8.0f}  {spread(costs)}"
+        )
+
+
 def main() -> None:
     """Bake, serve, measure and print. Raises SystemExit when something does not work."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped
@@ -310,12 +349,13 @@ def main() -> None:
             size, wanted = len(get(variant.url)), page.stat().st_size
             if abs(size - wanted) > wanted / 100:
                 sys.exit(f"{variant.title.strip()}: {size} bytes, not {wanted}")
-        measure()
+        measure(VARIANTS)
         servers.close()
         print_figures(wanted)
         print_layers(BAKED, BAKED_LAYERS)
         print_layers(REFERENCE, SMALLEST_LAYERS)
         print_latency(project, folder, environment)
+        print_lists(project, folder, environment)
 
 
 if __name__ == "__main__":

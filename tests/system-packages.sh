@@ -9,10 +9,6 @@ missing=""
 PATH="$PATH:/usr/sbin:/sbin" # where nginx and ldconfig are, and a user's path is not
 for folder in /usr/lib/postgresql/*/bin; do PATH="$PATH:$folder"; done # no path leads there at all
 
-need_postgresql() { # whose programs Debian keeps off the path, in a folder for each version
-    [ -n "$(command -v initdb)$(echo /usr/lib/postgresql/*/bin/[i]nitdb | grep -v '\*')" ] ||
-        missing="$missing postgresql"
-}
 need() { # need <program> <package>
     command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }

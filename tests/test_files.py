@@ -243,8 +243,7 @@ def test_missing_packages_are_named_to_who_may_not_install_them(tmp_path: Path) 
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     names = (
-        "chromium curl debootstrap nginx openssl podman postgresql runc systemd "
-        "systemd-container "
+        "chromium curl debootstrap nginx openssl podman postgresql runc systemd systemd-container "
         "libnginx-mod-http-brotli-static libatomic1"
     )
     assert line.startswith(f"Missing: {names}. Please run: sudo apt-get update")

@@ -4,10 +4,10 @@ import asyncio
 import logging
 from datetime import datetime
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import DateTime
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import DateTime, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeEngine
 
@@ -20,6 +20,8 @@ MOMENT: Final[TypeEngine[datetime]] = DateTime(timezone=True)
 
 WRITERS: Final = 1000
 """Who write at once: as many as find a connection."""
+READING: Final = {"isolation_level": "AUTOCOMMIT"}
+"""How who only reads is spared BEGIN and COMMIT; READ COMMITTED promises them nothing more."""
 _AWAY: Final = ("08", "53", "57")
 """Classes of SQLSTATE that are the server's fault: connection, resources, intervention."""
 PAUSE: Final = 0.5
@@ -37,12 +39,11 @@ def is_away(error: Exception) -> bool:
 def make_engine(settings: Settings) -> AsyncEngine:
     """Return an engine of DATABASE_URL, which connects when it is first used."""
     seconds = settings.database_statement_timeout
-    return create_async_engine(
+    engine = create_async_engine(
         "postgresql+asyncpg://",
         pool_size=settings.database_pool_size,
         max_overflow=0,
         pool_timeout=settings.database_timeout,
-        pool_pre_ping=True,
         connect_args={
             "dsn": settings.database_url.get_secret_value(),  # read as libpq does, with sslmode
             "timeout": settings.database_timeout,
@@ -53,6 +54,14 @@ def make_engine(settings: Settings) -> AsyncEngine:
             },
         },
     )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def look(connection: Any, *_: object) -> None:
+        # A server that stops says so. pool_pre_ping would ask it, three times before each session.
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError
+
+    return engine
 
 
 async def open_database(engine: AsyncEngine, settings: Settings) -> None:

@@ -17,6 +17,8 @@ from ..settings import Settings
 
 WRITERS: Final = 1
 """Who write at once: they stand in line in each process, as SQLite lets the luckiest go first."""
+READING: Final[dict[str, str]] = {}
+"""What else who only reads asks of the engine: nothing, there is no BEGIN for them."""
 _AWAY: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -93,8 +95,8 @@ def make_engine(settings: Settings) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:
         # Who has read cannot wait for the lock of the writers, only who begins with it.
-        writing = connection.get_execution_options().get("writing")
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        if connection.get_execution_options().get("writing"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     @event.listens_for(engine.sync_engine, "before_cursor_execute")
     def start(connection: Connection, *_: object) -> None:

@@ -47,7 +47,10 @@ async def main() -> None:
     """Connect to DATABASE_URL, and migrate. Raises SystemExit when that cannot be."""
     settings = load_settings()
     configure(level=settings.log_level, json=not settings.development)
-    patient = {"database_statement_timeout": PATIENCE, "database_timeout": PATIENCE}
+    patient = {"database_statement_timeout": PATIENCE}
+    # % if cookiecutter.database == "sqlite"
+    patient["database_timeout"] = PATIENCE  # for the lock; PostgreSQL's is a statement
+    # % endif
     engine = make_engine(settings.model_copy(update=patient))
     await open_database(engine, settings)
     async with engine.execution_options(writing=True).begin() as connection:

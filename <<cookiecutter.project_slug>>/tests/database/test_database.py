@@ -61,6 +61,7 @@ async def numbers(db: Database) -> list[int]:
 
 
 async def test_what_is_written_is_kept_and_an_error_undoes_it(db: Database) -> None:
+    assert await numbers(db) == []
     await insert(db, 1, 2)
     with pytest.raises(web.HTTPFound):
         async with db.writing() as session:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -171,3 +172,14 @@ async def test_a_server_that_never_starts_is_waited_for_and_given_up(
     place = f"127.0.0.1:{server.port}/postgres"
     assert re.fullmatch(rf"Cannot start, {place}: \[Errno [0-9]+\] Connect.*", await refusal())
     assert caplog.text.count(f"waiting for {place}: ") == 2
+
+
+async def test_a_server_that_says_nothing_is_given_up(
+    limits: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}/postgres"
+        monkeypatch.setenv("DATABASE_URL", f"postgresql://tests:secret@{place}")
+        monkeypatch.setenv("DATABASE_WAIT", "0")
+        monkeypatch.setenv("DATABASE_TIMEOUT", "0.3")
+        assert await refusal() == f"Cannot start, {place}: TimeoutError()"

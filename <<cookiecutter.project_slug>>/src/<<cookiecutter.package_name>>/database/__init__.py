@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from ..settings import SETTINGS, Settings
 from ..web import readiness
 from .base import Base
-from .sqlite import READING, WRITERS, is_away, make_engine, open_database
+from .sqlite import WRITERS, is_away, make_engine, open_database
 
 # % endfilter
 __all__ = ["DATABASE", "Base", "Database", "setup"]
@@ -34,8 +34,7 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         """Take the settings; nothing is opened yet."""
         self.engine = make_engine(settings)
-        reading = self.engine.execution_options(**READING)
-        self._readers = async_sessionmaker(reading, expire_on_commit=False)
+        self._readers = async_sessionmaker(self.engine, expire_on_commit=False)
         writing = self.engine.execution_options(writing=True)
         self._writers = async_sessionmaker(writing, expire_on_commit=False)
         self._turns = asyncio.Semaphore(WRITERS)

@@ -20,8 +20,6 @@ MOMENT: Final[TypeEngine[datetime]] = DateTime(timezone=True)
 
 WRITERS: Final = 1000
 """Who write at once: as many as find a connection."""
-READING: Final = {"isolation_level": "AUTOCOMMIT"}
-"""How who only reads is spared BEGIN and COMMIT; READ COMMITTED promises them nothing more."""
 _AWAY: Final = ("08", "53", "57")
 """Classes of SQLSTATE that are the server's fault: connection, resources, intervention."""
 PAUSE: Final = 0.5

@@ -17,8 +17,6 @@ from ..settings import Settings
 
 WRITERS: Final = 1
 """Who write at once: they stand in line in each process, as SQLite lets the luckiest go first."""
-READING: Final[dict[str, str]] = {}
-"""What else who only reads asks of the engine: nothing, there is no BEGIN for them."""
 _AWAY: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -94,7 +92,8 @@ def make_engine(settings: Settings) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:
-        # Who has read cannot wait for the lock of the writers, only who begins with it.
+        # Who has read cannot wait for the lock of the writers, only who begins with it. And who
+        # only reads needs no transaction: as in PostgreSQL, each statement sees what is there.
         if connection.get_execution_options().get("writing"):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 

@@ -12,6 +12,7 @@ PATHS = {
         f"{SOURCE}/database/sqlite.py": ["sqlite"],
         f"{SOURCE}/database/postgresql.py": ["postgresql"],
         f"{SOURCE}/news": ["sqlite", "postgresql"],
+        f"{SOURCE}/static/news.css": ["sqlite", "postgresql"],
         f"{SOURCE}/static/news.js": ["sqlite", "postgresql"],
         f"{SOURCE}/web/conditional.py": ["sqlite", "postgresql"],
         f"{SOURCE}/web/tokens.py": ["sqlite", "postgresql"],

@@ -78,9 +78,12 @@ def test_the_admin_can_be_taken_out(bake: Bake) -> None:
 
 def test_the_news_can_be_taken_out(bake: Bake) -> None:
     project = bake()
-    sentence = project.readme().partition("To take the news out, delete ")[2].partition("What")[0]
+    sentence = project.readme().partition("Then delete ")[2].partition("What")[0]
     _, *paths, app = re.findall("`(.+?)`", sentence)
     assert app == "app.py"
+    project.make("migrate")
+    undo = [project.bin / "alembic", "downgrade", "base"]
+    subprocess.run(undo, cwd=project.path, check=True, capture_output=True)
     source = f"src/{project.package}"
     take_out(project, "news", *(f"{source}/{p}" if "static" in p else p for p in paths))
 
@@ -166,7 +169,10 @@ def test_make_static_makes_what_the_wheel_and_clean_know_of(bake: Bake, tmp_path
     output = project.make("static").stdout
     static = project.path / "src" / project.package / "static"
     siblings = sorted(path.name for path in static.glob("*.br"))
-    assert siblings == ["favicon.svg.br", "live.js.br", "site.css.br", "theme.js.br"]
+    assert siblings == [
+        f"{name}.br"
+        for name in ("favicon.svg", "live.js", "news.css", "news.js", "site.css", "theme.js")
+    ]
     assert str(static.relative_to(project.path) / "site.css.br") in output
     subprocess.run(["git", "init", "--quiet", project.path], check=True)
     build = [*UV, "build", "--quiet", "--wheel", "--python", str(project.bin / "python")]

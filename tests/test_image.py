@@ -587,6 +587,10 @@ def test_root_gives_its_privileges_up(
             args.split(maxsplit=1)[1]: int(Path(f"/proc/{pid}").stat().st_uid)
             for pid, args in found.processes().items()
         }
+        (master, *_) = (pid for pid, args in found.processes().items() if "gunicorn" in args)
+        assert {"HOME=/app", "LOGNAME=app"} < set(
+            Path(f"/proc/{master}/environ").read_text().split("\0")
+        )
         privileged = [args for args, owner in owners.items() if owner != 10001]
         assert len(privileged) == 2, owners
         assert all("supervisord" in args or "nginx: master" in args for args in privileged)

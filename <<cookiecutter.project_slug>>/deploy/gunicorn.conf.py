@@ -44,6 +44,24 @@ NOTIFY_SOCKET = os.environ.setdefault("WORKER_NOTIFY_SOCKET", os.environ.pop("NO
 _TERMINATING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
+# % if cookiecutter.database == "postgresql"
+# % filter replace("package_name", cookiecutter.package_name)
+def on_starting(_arbiter: Arbiter) -> None:
+    """Wait for the database before any worker does: one that cannot start is started for ever."""
+    import asyncio
+
+    from package_name.database.postgresql import make_engine, open_database
+
+    async def wait() -> None:
+        engine = make_engine(settings)
+        await open_database(engine, settings)
+        await engine.dispose()
+
+    asyncio.run(wait())
+
+
+# % endfilter
+# % endif
 def post_fork(_arbiter: Arbiter, _worker: GunicornWebWorker) -> None:
     """Have signals wait until the worker can handle them: one that dies while it boots stops all."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATING)

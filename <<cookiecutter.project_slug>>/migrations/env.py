@@ -6,10 +6,10 @@ from typing import Literal
 import sqlalchemy as sa
 from alembic import context
 
-# % filter replace("package_name", cookiecutter.package_name) | replace("sqlite", cookiecutter.database)
+# % filter replace("sqlite", cookiecutter.database) | replace("package_name", cookiecutter.package_name)
 import package_name.app  # noqa: F401  # with all models
 from package_name.database import Base
-from package_name.database.sqlite import make_engine, open_database
+from package_name.database.sqlite import make_engine, migrating, open_database
 from package_name.logs import configure
 from package_name.settings import load_settings
 
@@ -36,10 +36,7 @@ def migrate(connection: sa.Connection) -> None:
         transactional_ddl=True,
         # % endif
     )
-    with context.begin_transaction():
-        # % if cookiecutter.database == "postgresql"
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('migrations'))"))
-        # % endif
+    with context.begin_transaction(), migrating(connection):
         context.run_migrations()
 
 
@@ -53,7 +50,7 @@ async def main() -> None:
     # % endif
     engine = make_engine(settings.model_copy(update=patient))
     await open_database(engine, settings)
-    async with engine.execution_options(writing=True).begin() as connection:
+    async with engine.execution_options(writing=True, migrating=True).begin() as connection:
         await connection.run_sync(migrate)
     await engine.dispose()
 

@@ -104,9 +104,17 @@ def _sqlite_url(url: str) -> str:
 # % endif
 # % if cookiecutter.database == "postgresql"
 def _postgresql_url(url: SecretStr) -> SecretStr:
-    if re.match("postgres(ql)?://[^/]*/[^/?]", url.get_secret_value()):
-        return url
-    raise ValueError("name a database, such as postgresql://user:password@host:5432/name")
+    try:
+        parts = URL(url.get_secret_value())
+        named = len(parts.path) > 1 and not parts.fragment
+        if parts.scheme in {"postgres", "postgresql"} and named and parts.port != 0:
+            return url
+    except ValueError:  # of the port, which is looked at last; it may quote the password
+        pass
+    raise ValueError(
+        "name a database, such as postgresql://user:password@host:5432/name;"
+        " in the password, write / ? # @ : as %2F %3F %23 %40 %3A"
+    )
 
 
 # % endif

@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from time import monotonic
 from typing import Any, Final
 
-from sqlalchemy import DateTime, event
+from sqlalchemy import Connection, DateTime, event, text
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeEngine
@@ -30,6 +33,8 @@ def is_away(error: Exception) -> bool:
     """Tell whether the server, and not the statement, is to blame: stopped, full or too slow."""
     if not isinstance(error, DBAPIError):
         return True  # no connection became free
+    if isinstance(error.orig, AsyncAdapt_asyncpg_dbapi.InvalidCachedStatementError):
+        return True  # the table has been migrated since; the next attempt knows
     state = getattr(error.orig, "sqlstate", None) or ""
     return error.connection_invalidated or state.startswith(_AWAY)
 
@@ -62,11 +67,18 @@ def make_engine(settings: Settings) -> AsyncEngine:
     return engine
 
 
+@contextmanager
+def migrating(connection: Connection) -> Iterator[None]:
+    """Wait for others who migrate the same database."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('migrations'))"))
+    yield
+
+
 async def open_database(engine: AsyncEngine, settings: Settings) -> None:
     """Wait for the server, up to DATABASE_WAIT. Raises SystemExit when it does not take us."""
     deadline = monotonic() + settings.database_wait
     # Without the password, and what may follow: certificates and such.
-    place = settings.database_url.get_secret_value().rpartition("@")[2].partition("?")[0]
+    place = settings.database_url.get_secret_value().partition("?")[0].rpartition("@")[2]
     while True:
         try:
             async with engine.connect():

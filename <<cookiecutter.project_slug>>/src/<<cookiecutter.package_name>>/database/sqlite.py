@@ -1,7 +1,8 @@
 """SQLite: a file that all workers of this host write to, one at a time."""
 
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
@@ -65,7 +66,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "do_connect")
     def do_connect(*_: object) -> None:
-        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+        Path(str(url.database)).parent.mkdir(0o700, parents=True, exist_ok=True)
 
     @event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, record: ConnectionPoolEntry) -> None:
@@ -94,7 +95,12 @@ def make_engine(settings: Settings) -> AsyncEngine:
     def begin(connection: Connection) -> None:
         # Who has read cannot wait for the lock of the writers, only who begins with it. And who
         # only reads needs no transaction: as in PostgreSQL, each statement sees what is there.
-        if connection.get_execution_options().get("writing"):
+        options = connection.get_execution_options()
+        if options.get(
+            "migrating"
+        ):  # to drop a table deletes its rows first, and what points there
+            connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+        if options.get("writing"):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     @event.listens_for(engine.sync_engine, "before_cursor_execute")
@@ -102,6 +108,17 @@ def make_engine(settings: Settings) -> AsyncEngine:
         connection.info["deadline"] = monotonic() + settings.database_statement_timeout
 
     return engine
+
+
+@contextmanager
+def migrating(connection: Connection) -> Iterator[None]:
+    """Let tables be made anew, which is how most of their changes are made.
+
+    Raises SystemExit when a foreign key would point nowhere in the end.
+    """
+    yield
+    if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
+        raise SystemExit(f"Not migrated: these foreign keys would point nowhere: {broken}")
 
 
 async def open_database(engine: AsyncEngine, settings: Settings) -> None:

@@ -1,8 +1,6 @@
 """News: pages, a feed, an API, and their editor in the admin.
 
-To take them out, delete this package, static/news.js, tests/news/, tests/admin/test_news.py and the
-line in app.py; and migrations/versions/0001_news.py, or, where there are news already, let
-`make migration m="No news"` write what drops their table.
+The README tells how to take them out.
 """
 
 from typing import Final

@@ -12,7 +12,7 @@ LONGEST_SLUG: Final = 100
 LONGEST_BODY: Final = 50_000
 """Characters."""
 
-_NO_TEXT: Final = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NO_TEXT: Final = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0, and so Atom, cannot hold (production Char), and what it discourages."""
 JOINERS: Final = "\u200c\u200d\u200e\u200f"
 """Invisible characters that emoji and right-to-left scripts need."""
@@ -35,7 +35,7 @@ def _normal(text: str, longest: int) -> str:
         if marks > _MARKS:  # which would take quadratic time
             raise ValueError(f"has more than {_MARKS} marks on one letter")
     text = unicodedata.normalize("NFC", text)
-    if found := _NO_TEXT.search(text):
+    if found := NO_TEXT.search(text):
         raise ValueError(f"holds U+{ord(found[0]):04X}, which is no text")
     return text
 
@@ -84,7 +84,7 @@ def _past(moment: datetime) -> datetime:
         raise ValueError("lies in the future")
     if moment.year < _FIRST_YEAR:
         raise ValueError(f"lies before the year {_FIRST_YEAR}")
-    return moment.astimezone(UTC)
+    return moment.astimezone(UTC).replace(microsecond=0)  # as forms have it
 
 
 class Draft(BaseModel):

@@ -9,19 +9,23 @@ from typing import Final
 import nh3
 from markdown_it import MarkdownIt
 
-_PARSER: Final = MarkdownIt("commonmark", {"html": False})
+from .drafts import NO_TEXT
+
+# Without references, by which a short text becomes a very long one.
+_PARSER: Final = MarkdownIt("commonmark", {"html": False}).disable("reference")
 _CLEANER: Final = nh3.Cleaner(url_schemes={"http", "https", "mailto", "tel"})
 _SUMMARY: Final = 240
 """Characters of a summary."""
 
 
 def to_html(text: str) -> str:
-    """Return the HTML of Markdown (CommonMark); its headings are below that of the page."""
+    """Return the HTML of Markdown (CommonMark less references); its headings are below the page's."""
     tokens = _PARSER.parse(text)
     for token in tokens:
         if token.type.startswith("heading"):
             token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
-    return _CLEANER.clean(_PARSER.renderer.render(tokens, _PARSER.options, {}))
+    html = _CLEANER.clean(_PARSER.renderer.render(tokens, _PARSER.options, {}))
+    return NO_TEXT.sub("\ufffd", html)  # that came as an entity
 
 
 def summary(text: str) -> str:

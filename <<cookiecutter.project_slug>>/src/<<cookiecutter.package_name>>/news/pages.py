@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
 
 from aiohttp import web
@@ -17,29 +16,43 @@ from .models import Item
 
 ID: Final = "https://<< cookiecutter.domain_name | lower >>/api/news"
 """What the ids in feeds begin with. Leave it, whatever the site is called: readers go by them."""
-HTML: Final[web.AppKey[Callable[[str], str]]] = web.AppKey("HTML")
-"""Makes HTML of Markdown, and remembers that of some texts, as SUMMARY does."""
-SUMMARY: Final[web.AppKey[Callable[[str], str]]] = web.AppKey("SUMMARY")
 _CACHED: Final = 128
-"""Texts that are remembered: those of the latest pages."""
+"""Texts whose rendering is remembered: those of the latest pages."""
+
+
+class Rendered:
+    """What was made of texts: each is rendered once, in a thread, whoever waits for it."""
+
+    def __init__(self, render: Callable[[str], str]) -> None:
+        """Take what renders a text; it may be slow, and raises nothing."""
+        self._render = render
+        self._known: dict[str, asyncio.Future[str]] = {}
+
+    async def __call__(self, text: str) -> str:
+        """Return what is made of a text."""
+        if text not in self._known:
+            if len(self._known) >= _CACHED:
+                del self._known[next(iter(self._known))]
+            self._known[text] = asyncio.ensure_future(asyncio.to_thread(self._render, text))
+        return await asyncio.shield(self._known[text])  # others may wait when this one leaves
+
+
+HTML: Final = web.AppKey("HTML", Rendered)
+SUMMARY: Final = web.AppKey("SUMMARY", Rendered)
 _ATOM: Final = "application/atom+xml"
 _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def setup(app: web.Application) -> None:
     """Let the application remember what it has rendered."""
-    html: Callable[[str], str] = lru_cache(_CACHED)(to_html)
-    begins: Callable[[str], str] = lru_cache(_CACHED)(summary)
-    app[HTML] = html
-    app[SUMMARY] = begins
+    app[HTML] = Rendered(to_html)
+    app[SUMMARY] = Rendered(summary)
 
 
 async def list_page(request: web.Request) -> web.Response:
     """Answer a page of the list."""
     page = await lists.published(request)
-    summaries = await asyncio.to_thread(
-        lambda: [request.app[SUMMARY](item.body) for item in page.items]
-    )
+    summaries = [await request.app[SUMMARY](item.body) for item in page.items]
     entries = list(zip(page.items, summaries, strict=True))
     return render(request, "news.html", entries=entries, older=page.older)
 
@@ -52,9 +65,7 @@ async def list_json(request: web.Request) -> web.Response:
 async def list_atom(request: web.Request) -> web.Response:
     """Answer a page of the list, for feed readers (RFC 4287, RFC 5005)."""
     page = await lists.published(request)
-    contents = await asyncio.to_thread(
-        lambda: [request.app[HTML](item.body) for item in page.items]
-    )
+    contents = [await request.app[HTML](item.body) for item in page.items]
     response = render(
         request,
         "news.atom",
@@ -88,7 +99,7 @@ async def _find(request: web.Request) -> Item:
 async def item_page(request: web.Request) -> web.Response:
     """Answer an item."""
     item = await _find(request)
-    content = await asyncio.to_thread(request.app[HTML], item.body)
+    content = await request.app[HTML](item.body)
     return render(request, "news_item.html", item=item, content=content)
 
 
@@ -100,7 +111,7 @@ async def item_json(request: web.Request) -> web.Response:
 async def item_atom(request: web.Request) -> web.Response:
     """Answer an item, for feed readers: an entry without its feed."""
     item = await _find(request)
-    content = await asyncio.to_thread(request.app[HTML], item.body)
+    content = await request.app[HTML](item.body)
     site = lists.site(request)
     response = render(request, "news_entry.atom", id=ID, site=site, item=item, content=content)
     response.content_type = _ATOM

@@ -4,7 +4,7 @@ Handlers await these in aiojobs' ``shield``, as what was begun is finished thoug
 ``await shield(request, publishing.save(get_context(request).app, draft))``.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,6 +15,9 @@ from ..web import nesting
 from . import store
 from .drafts import Draft, make_slug
 from .models import Item
+
+ATTEMPTS: Final = 5
+"""To find a slug that is free, when several want the same."""
 
 
 class _Shown(NamedTuple):
@@ -45,7 +48,8 @@ async def _tell(app: web.Application, before: _Shown | None, after: _Shown | Non
         return
     change = "published" if before is None else "changed" if after else "withdrawn"
     url = str(nesting.url_for(app, "news_item", slug=last.slug))
-    message = {"type": "news", "change": change, "title": last.title, "url": url}
+    was = str(nesting.url_for(app, "news_item", slug=before.slug)) if before else None
+    message = {"type": "news", "change": change, "title": last.title, "url": url, "was": was}
     await app[BUS].publish(EVERYBODY, message)
 
 
@@ -54,18 +58,19 @@ async def save(app: web.Application, draft: Draft, id_: int | None = None) -> It
 
     Raises LookupError when there is no such item, store.SlugError, store.ChangedError.
     """
-    try:
-        async with app[DATABASE].writing() as session:
-            item = None if id_ is None else await _get(session, id_)
-            before = _shown(item)
-            item = await store.save(session, draft, item)
-    except store.SlugError:
-        if draft.slug or not make_slug(draft.title):
-            raise
-        # What was made of the title was free, until somebody else came first.
-        return await save(app, draft, id_)
-    await _tell(app, before, _shown(item))
-    return item
+    for again in reversed(range(ATTEMPTS)):
+        try:
+            async with app[DATABASE].writing() as session:
+                item = None if id_ is None else await _get(session, id_)
+                before = _shown(item)
+                saved = await store.save(session, draft, item)
+            break
+        except store.SlugError:
+            # What was made of the title may have been free until somebody else came first.
+            if not again or draft.slug or not make_slug(draft.title):
+                raise
+    await _tell(app, before, _shown(saved))
+    return saved
 
 
 async def delete(app: web.Application, id_: int, version: int) -> None:

@@ -8,6 +8,7 @@ from argparse import ArgumentParser
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from aiohttp import web
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
@@ -115,7 +116,7 @@ async def seed(settings: Settings, count: int = 0) -> list[str]:
             missing = [draft for draft in _drafts(count) if draft.slug not in there]
             for draft in missing:
                 await store.save(session, draft)
-    except (DBAPIError, OSError) as error:
+    except (DBAPIError, OSError, web.HTTPServiceUnavailable) as error:
         reason = str(error).partition("\n")[0]
         raise SystemExit(f"There are no news (is the database migrated?): {reason}") from None
     finally:

@@ -71,7 +71,7 @@ async def everything(session: AsyncSession, size: int, before: int | None = None
     """Return up to ``size`` items, drafts too, the newest first; ``before`` is an id."""
     query = select(Item).order_by(Item.id.desc()).limit(size)
     if before is not None:
-        query = query.where(Item.id < min(before, _LARGEST))
+        query = query.where(Item.id < max(0, min(before, _LARGEST)))
     return list(await session.scalars(query))
 
 
@@ -110,7 +110,9 @@ async def save(session: AsyncSession, draft: Draft, item: Item | None = None) ->
     item.updated_at = datetime.now(UTC)
     try:
         await session.flush()
-    except IntegrityError:
+    except IntegrityError as error:
+        if "slug" not in str(error.orig):
+            raise
         raise SlugError("is taken") from None
     except StaleDataError:
         raise ChangedError from None

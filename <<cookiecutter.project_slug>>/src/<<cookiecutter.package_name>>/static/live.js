@@ -59,6 +59,7 @@ export function connect(url, { message, state }) {
 
 // Every page shows announcements, and hands on all else that is meant for everybody.
 const place = document.getElementById("live");
+let connected = false;
 connect(place.dataset.url, {
   message: (received) => {
     if (received.type === "announcement") {
@@ -66,5 +67,13 @@ connect(place.dataset.url, {
     }
     document.dispatchEvent(new CustomEvent(`live:${received.type}`, { detail: received }));
   },
-  state: (now) => (place.textContent = now),
+  state: (now) => {
+    place.textContent = now;
+    if (now === "Live") {
+      if (connected) {
+        document.dispatchEvent(new Event("live:again")); // something may have been missed
+      }
+      connected = true;
+    }
+  },
 });

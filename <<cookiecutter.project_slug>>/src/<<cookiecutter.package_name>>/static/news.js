@@ -25,6 +25,15 @@ async function refresh() {
   }
 }
 
-document.addEventListener("live:news", () => {
+function soon() {
   timer ??= setTimeout(refresh, SPREAD * Math.random());
+}
+
+document.addEventListener("live:again", soon);
+document.addEventListener("live:news", ({ detail }) => {
+  if (detail.was === location.pathname && detail.url !== detail.was) {
+    location.replace(detail.url);
+  } else {
+    soon();
+  }
 });

@@ -22,7 +22,8 @@ def conditional(handler: Handler) -> Handler:
         nonce = get_context(request).nonce or ""
         known = blake2b(response.body.replace(nonce.encode(), b""), digest_size=16).hexdigest()
         response.etag = ETag(known, is_weak=True)
-        response.headers.setdefault(hdrs.CACHE_CONTROL, REVALIDATE)
+        for_all = hdrs.AUTHORIZATION not in request.headers
+        response.headers.setdefault(hdrs.CACHE_CONTROL, REVALIDATE if for_all else "no-store")
         if any(etag.value in {known, "*"} for etag in request.if_none_match or ()):
             response.set_status(304)
             response.body = None

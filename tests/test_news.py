@@ -1,5 +1,6 @@
 """News in a real browser: written in one window, seen in another that nobody reloads."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -76,8 +77,28 @@ def test_what_is_published_in_one_window_appears_in_another(
     tab.page.get_by_role("button", name="Save").click()
     reader.page.get_by_text("It has changed.").wait_for()
     assert reader.page.evaluate("window.loaded") == "once"
+    tab.page.get_by_role("link", name=title, exact=True).click()
+    tab.page.get_by_label("Last part").fill("renamed")
+    tab.page.get_by_role("button", name="Save").click()
+    reader.page.wait_for_url(f"{site.base}/news/renamed")
     assert reader.wrong == tab.wrong == []
     reader.page.context.close()
+
+
+def test_what_was_published_while_a_page_was_offline_appears_too(
+    tab: Tab, browser: Browser, site: Site
+) -> None:
+    sign_in(tab.page, site)
+    reader = browser.new_page()
+    reader.goto(f"{site.base}/news")
+    reader.get_by_text("Live", exact=True).wait_for()
+    reader.context.set_offline(True)
+    site.server.process.send_signal(signal.SIGHUP)  # which closes the WebSocket
+    reader.get_by_text("Offline").wait_for()
+    write(tab.page, site, "Missed", "And seen.")
+    reader.context.set_offline(False)
+    reader.get_by_role("link", name="Missed").wait_for()
+    reader.context.close()
 
 
 def test_what_is_wrong_is_shown_and_nothing_typed_is_lost(tab: Tab, site: Site) -> None:

@@ -33,8 +33,26 @@ class Parent(Base):
 class Child(Base):
     __tablename__ = "children_of_the_tests"
     id: Mapped[int] = mapped_column(primary_key=True)
-    parent_id: Mapped[int] = mapped_column(ForeignKey(Parent.id))
+    parent_id: Mapped[int] = mapped_column(ForeignKey(Parent.id, ondelete="CASCADE"))
 """
+ROWS = """
+import asyncio, sys
+from sqlalchemy import text
+from package_name.database import Database
+from package_name.settings import load_settings
+
+async def main():
+    database = Database(load_settings())
+    async with database.writing() as session:
+        for statement in sys.argv[1:]:
+            found = await session.execute(text(statement))
+            if found.returns_rows:
+                print(found.scalar_one())
+    await database.engine.dispose()
+
+asyncio.run(main())
+"""
+"""Runs statements, and prints what they find."""
 TOGETHER = """
 import sys
 import package_name.app
@@ -117,3 +135,16 @@ def test_a_migration_that_is_written_by_itself_works_and_is_well_written(
     run(tmp_path, sys.executable, "-m", "ruff", "format", "--no-cache", "--check", ".")
     cache = ROOT / ".mypy_cache"  # of `make lint`, as that takes a while
     run(tmp_path, sys.executable, "-m", "mypy", "--cache-dir", cache, written)
+
+
+def test_rows_outlive_changes_of_their_tables(url: str, tmp_path: Path) -> None:
+    copy(ROOT / "pyproject.toml", tmp_path)
+    copytree(ROOT / "migrations", tmp_path / "migrations")
+    python = [sys.executable, "-c"]
+    up = ["upgrade head", "revision --autogenerate -m families", "upgrade head"]
+    run(tmp_path, *python, MODELS + SEVERAL, *up)
+    born = "INSERT INTO parents_of_the_tests (id, name) VALUES (1, 'Ada')"
+    run(ROOT, *python, ROWS, born, "INSERT INTO children_of_the_tests VALUES (1, 1)")
+    longer = MODELS.replace("String(40)", "String(80)")
+    run(tmp_path, *python, longer + SEVERAL, "revision --autogenerate -m longer", "upgrade head")
+    assert run(ROOT, *python, ROWS, "SELECT count(*) FROM children_of_the_tests") == "1\n"

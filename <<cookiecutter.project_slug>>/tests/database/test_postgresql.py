@@ -183,3 +183,40 @@ async def test_a_server_that_says_nothing_is_given_up(
         monkeypatch.setenv("DATABASE_WAIT", "0")
         monkeypatch.setenv("DATABASE_TIMEOUT", "0.3")
         assert await refusal() == f"Cannot start, {place}: TimeoutError()"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "postgresql://u:secret@h",
+            "sqlite:///secret",
+            "postgresql://u:secret@h:port/x",
+            "secret",
+        ),
+        *("postgresql://u:p#secret@h/x", "postgresql://u:secret@h:99999/x"),
+    ],
+)
+def test_the_url_names_a_database_and_is_not_shown(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(SystemExit, match="DATABASE_URL: name a database") as error:
+        load_settings()
+    assert "secret" not in str(error.value)
+
+
+async def test_what_was_prepared_before_a_migration_is_tried_again(db: Database) -> None:
+    async with db.writing() as session:
+        await session.execute(text("CREATE TABLE changing (name VARCHAR(10))"))
+    assert await ask(db, "SELECT name FROM changing") is None
+    async with db.writing() as session:
+        await session.execute(text("ALTER TABLE changing ALTER COLUMN name TYPE VARCHAR(20)"))
+    answers = []
+    for _ in range(4):
+        try:
+            answers.append(await ask(db, "SELECT name FROM changing"))
+        except web.HTTPServiceUnavailable:
+            answers.append(503)
+    assert set(answers) <= {None, 503}
+    assert answers[-1] is None

@@ -14,8 +14,10 @@ from sqlalchemy import text
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.database import DATABASE, Database
+from package_name.settings import load_settings
 
 from ..helpers import STANDALONE, Client
+from .fixtures import alembic
 
 # % endfilter
 TIMEOUT = 0.5
@@ -119,3 +121,15 @@ def test_what_cannot_be_a_database_is_refused(
     assert done.stderr.startswith("Cannot start, ")
     assert done.stderr.endswith(reason)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("url", ["", "sqlite://", "sqlite:///:memory:", "postgresql:///x", "x.db"])
+def test_the_url_names_a_file(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", url or "sqlite:///")
+    with pytest.raises(SystemExit, match="DATABASE_URL: name a file"):
+        load_settings()
+
+
+def test_a_new_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    alembic(f"sqlite:///{tmp_path}/data/app.db", "upgrade", "head")
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700

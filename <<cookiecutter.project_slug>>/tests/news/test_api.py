@@ -308,3 +308,15 @@ async def test_pages_of_a_friend_write(shared: Client) -> None:
     for wrong in ({hdrs.ORIGIN: "https://evil.example"}, {hdrs.COOKIE: "session=x"}):
         async with shared.post("/api/news", json=draft(), headers=headers | wrong) as response:
             assert response.status == 403
+
+
+async def test_drafts_are_not_kept_by_caches(client: Client) -> None:
+    for headers, cached in (({}, "private, no-cache"), (WRITER, "no-store")):
+        async with client.get("/api/news", headers=headers) as response:
+            assert response.headers[hdrs.CACHE_CONTROL] == cached
+
+
+def test_short_tokens_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_TOKENS", f"{TOKEN},short")
+    with pytest.raises(SystemExit, match="API_TOKENS: a token has fewer than 32 characters"):
+        create_app()

@@ -72,6 +72,7 @@ SHOWN = {
     "slug": ["drop-table-news", "x" * 100, "مرحبا", "script-alert-1", "日本", "\u0915\u093f"],
     "body": [
         *(SQL, MARKUP, TEMPLATE, OVERRIDE, "x" * 50_000, "<!-- -->", "]]>", "<![CDATA[x]]>"),
+        'a &#12; [x](y "&#12;") &#0; &#xfffe; &#xd800;',
         "[x](javascript:alert(1)) [x](JaVaScRiPt:alert(1)) [x](&#106;avascript:alert(1))",
         "[x](java\tscript:alert(1)) [x](<java\tscript:alert(1)>) [x](javascript&colon;alert(1))",
         "[x](data:text/html;base64,PHNjcmlwdD4=) [x](vbscript:x) [x](file:///etc/passwd)",

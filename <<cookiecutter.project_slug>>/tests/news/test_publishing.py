@@ -47,7 +47,7 @@ async def test_everybody_hears_what_the_public_sees(client: Client) -> None:
         item = await get(client, item["id"])
         now = {"title": "Über alles", "published_at": "2024-01-01T00:00:00Z"}
         assert await change(client, item, **now) == 200
-        assert await heard() == [news | {"change": "published"}]
+        assert await heard() == [news | {"change": "published", "was": None}]
 
         item = await get(client, item["id"])
         assert await change(client, item) == 200
@@ -55,13 +55,13 @@ async def test_everybody_hears_what_the_public_sees(client: Client) -> None:
 
         item = await get(client, item["id"])
         assert await change(client, item, body="Other") == 200
-        assert await heard() == [news | {"change": "changed"}]
+        assert await heard() == [news | {"change": "changed", "was": news["url"]}]
         assert await change(client, item, body="Too late") == 409
         assert await heard() == []
 
         item = await get(client, item["id"])
         assert await change(client, item, published_at=None) == 200
-        assert await heard() == [news | {"change": "withdrawn"}]
+        assert await heard() == [news | {"change": "withdrawn", "was": news["url"]}]
 
         item = await create(client)
         assert [message["change"] for message in await heard()] == ["published"]
@@ -74,6 +74,7 @@ async def test_everybody_hears_what_the_public_sees(client: Client) -> None:
             "change": "withdrawn",
             "title": "Hello",
             "url": "/news/hello",
+            "was": "/news/hello",
         }
 
 

@@ -521,9 +521,11 @@ def test_the_database_is_brought_up_to_date_once(site: Container) -> None:
 
 
 def test_the_database_outlives_the_containers_that_share_it(
-    engine: Engine, images: dict[str, str]
+    engine: Engine, images: dict[str, str], project: Project
 ) -> None:
-    """And two that start at once bring it up to date once."""
+    """Two that start at once bring it up to date once; and the README says how to copy it."""
+    readme = (project.path / "deploy/README.md").read_text()
+    (copy,) = re.findall("^    docker exec my-service (.+)$", readme, re.MULTILINE)
     options = (*LOCKED, "--tmpfs=/app/run", "--volume=uploads:/app/uploads")
     options += ("--volume=shared:/app/data",)
     variables = PRODUCTION | {"HOST": "127.0.0.1", "API_TOKENS": TOKEN, "DRAIN_TIMEOUT": "2"}
@@ -543,6 +545,8 @@ def test_the_database_outlives_the_containers_that_share_it(
         page = http.get(f"{found.base}/news").text
         assert all(f"From {each.name}" in page for each in both)
         assert found.migrations() == [CONNECTED]
+        assert found.execute(*shlex.split(copy)).returncode == 0
+        assert found.execute("test", "-s", "data/backup.db").returncode == 0
 
 
 def test_a_wrong_setting_is_named(engine: Engine, images: dict[str, str]) -> None:

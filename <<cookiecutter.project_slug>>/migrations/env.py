@@ -9,7 +9,7 @@ from alembic import context
 # % filter replace("sqlite", cookiecutter.database) | replace("package_name", cookiecutter.package_name)
 import package_name.app  # noqa: F401  # with all models
 from package_name.database import Base
-from package_name.database.sqlite import make_engine, migrating, open_database
+from package_name.database import sqlite as backend
 from package_name.logs import configure
 from package_name.settings import load_settings
 
@@ -36,7 +36,7 @@ def migrate(connection: sa.Connection) -> None:
         transactional_ddl=True,
         # % endif
     )
-    with context.begin_transaction(), migrating(connection):
+    with context.begin_transaction(), backend.migrating(connection):
         context.run_migrations()
 
 
@@ -48,8 +48,8 @@ async def main() -> None:
     # % if cookiecutter.database == "sqlite"
     patient["database_timeout"] = PATIENCE  # for the lock; PostgreSQL's is a statement
     # % endif
-    engine = make_engine(settings.model_copy(update=patient))
-    await open_database(engine, settings)
+    engine = backend.make_engine(settings.model_copy(update=patient))
+    await backend.open_database(engine, settings)
     async with engine.execution_options(writing=True, migrating=True).begin() as connection:
         await connection.run_sync(migrate)
     await engine.dispose()

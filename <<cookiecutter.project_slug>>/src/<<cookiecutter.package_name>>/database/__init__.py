@@ -85,7 +85,7 @@ class Database:
             raise _unavailable(error) from error
 
     async def check(self) -> None:
-        """Raise an error unless the database answers, and has been migrated."""
+        """Raise an error unless the database answers, and has been migrated at all."""
         async with self.engine.connect() as connection:
             await connection.execute(text("SELECT version_num FROM alembic_version"))
 

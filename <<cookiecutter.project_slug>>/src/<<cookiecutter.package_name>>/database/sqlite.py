@@ -127,5 +127,6 @@ async def open_database(engine: AsyncEngine, settings: Settings) -> None:
         async with engine.connect():
             pass
     except (DBAPIError, OSError) as error:
+        await engine.dispose()
         reason = str(error).partition("\n")[0]
         raise SystemExit(f"Cannot start, {settings.database_url}: {reason}") from None

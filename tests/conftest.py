@@ -12,12 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from runpy import run_path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 ROOT = Path(__file__).parent.parent
+BAKED_TESTS = ROOT / "<<cookiecutter.project_slug>>/tests"
+postgresql = SimpleNamespace(**run_path(str(BAKED_TESTS / "database/postgresql.py")))
+"""What the tests of a baked project start PostgreSQL with."""
 VERSIONS = ROOT / ".cache/versions"
 """Where the tests note which versions of the dependencies they got."""
 SCREENSHOTS = ROOT / ".cache/screenshots"

@@ -21,6 +21,7 @@ from conftest import (
     client,
     cookiecutter,
     free_port,
+    postgresql,
     started,
 )
 
@@ -242,6 +243,7 @@ def test_a_project_with_hostile_answers_passes_its_check_and_shows_them(
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [str(project.bin / "python"), "-m", project.package, "--port", str(port)]
     with (
+        postgresql.postgresql() as server,
         started(
             command,
             tmp_path / "log",
@@ -249,6 +251,7 @@ def test_a_project_with_hostile_answers_passes_its_check_and_shows_them(
             project.path,
             ENVIRONMENT="production",
             SECRET_KEYS=SECRET,
+            DATABASE_URL=server.url(),
         ),
         client() as http,
     ):

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +17,6 @@ import aiohttp
 import pytest
 from conftest import (
     PRODUCTION,
-    ROOT,
     Project,
     answers_at,
     clean_environment,
@@ -26,6 +24,7 @@ from conftest import (
     free_port,
     gunicorn,
     lines,
+    postgresql,
     standalone,
     started,
     wait_for,
@@ -36,15 +35,6 @@ pytestmark = pytest.mark.xdist_group("database")  # which is installed once more
 
 TOKEN = "a-token-of-the-tests-that-is-long-enough"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-
-spec = spec_from_file_location(
-    "postgresql", ROOT / "<<cookiecutter.project_slug>>/tests/database/postgresql.py"
-)
-assert spec
-assert spec.loader
-postgresql = module_from_spec(spec)
-"""What the tests of the baked project start PostgreSQL with."""
-spec.loader.exec_module(postgresql)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 import asyncio
 import json
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
@@ -143,7 +144,7 @@ async def test_without_tokens_nobody_writes(
 async def test_every_mistake_is_named(client: Client) -> None:
     sent = {"body": 5, "slug": "No Slug", "published_at": "2999-01-01T00:00:00Z", "~a/ö": 1}
     problem = await refused(client, 422, sent)
-    assert problem["title"] == "Unprocessable Entity"
+    assert problem["title"] == HTTPStatus(422).phrase  # which has another name since Python 3.13
     assert problem["errors"] == [
         {"pointer": "#/title", "detail": "Field required"},
         {

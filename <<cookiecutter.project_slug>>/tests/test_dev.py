@@ -31,6 +31,11 @@ async def test_live_reload_and_the_toolbar_are_allowed(aiohttp_client: AiohttpCl
     async with client.get("/_debugtoolbar") as response:
         assert response.status == 200
         assert "Content-Security-Policy" not in response.headers
+    style = "/_debugtoolbar/static/css/toolbar_button.css"
+    async with client.get(style) as response:
+        known = {"If-None-Match": response.headers["ETag"]}
+    async with client.get(style, headers=known) as response:
+        assert response.status == 304
 
 
 async def test_json_bodies_are_logged_and_still_read(

@@ -63,7 +63,8 @@ async def test_every_record_of_a_request_carries_its_id(
     client = await aiohttp_client(app)
     answers = await asyncio.gather(*(client.get("/everywhere") for _ in range(5)))
     await client.close()  # all lines are written then
-    records = json_lines(output.getvalue().decode())
+    lines = json_lines(output.getvalue().decode())
+    records = [line for line in lines if "request_id" in line]  # not that the machine is busy
     for answer in answers:
         request_id = answer.headers["X-Request-ID"]
         events = [record["event"] for record in records if record["request_id"] == request_id]
@@ -87,7 +88,8 @@ async def test_the_access_line(aiohttp_client: AiohttpClient, output: io.BytesIO
     await client.head("/")
     await client.get("/slow")
     await client.close()
-    about, static, head, slept = json_lines(output.getvalue().decode())
+    lines = json_lines(output.getvalue().decode())
+    about, static, head, slept = (line for line in lines if line["logger"] == "access")
     assert about.pop("duration_ms") >= 0
     assert about.pop("timestamp").endswith("Z")
     assert about.pop("bytes") == size

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -76,6 +77,7 @@ class Workers:
     server: Server
     port: int
     bus: Path
+    started_in: float  # seconds, of all together
 
     @property
     def master(self) -> int:
@@ -133,6 +135,7 @@ def workers(
     listen = ["--bind", f"127.0.0.1:{port}", "--bind", f"unix:{folder}/server.sock"]
     options = ["--workers", str(count), *arguments, "extra:make_runner"]
     ready = answers_at(f"http://127.0.0.1:{port}/livez")
+    began = time.monotonic()
     with TemporaryDirectory() as bus:  # whose path is short enough for the address of a socket
         variables = PRODUCTION | {"PYTHONPATH": str(folder), "BUS_URL": f"local:{bus}"}
         with started(
@@ -142,6 +145,7 @@ def workers(
             project.path,
             **variables | environment,
         ) as server:
-            found = Workers(server, port, Path(bus))
+            found = Workers(server, port, Path(bus), 0)
             wait_for(lambda: len(found.booted()) == count, "the workers")
+            found.started_in = time.monotonic() - began
             yield found

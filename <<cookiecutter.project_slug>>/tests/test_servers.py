@@ -14,6 +14,7 @@ from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name import logs, server
+from package_name.__main__ import main
 from package_name.app import create_app
 from package_name.live import BUS
 from package_name.settings import Settings, load_settings
@@ -77,8 +78,10 @@ def refusal(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
-def test_a_port_that_is_none_is_refused(port: str) -> None:
-    assert "--port" in refusal(f"--port={port}")
+def test_a_port_that_is_none_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([f"--port={port}"])
+    assert "--port" in capsys.readouterr().err
 
 
 def test_addresses_in_use_are_refused_and_left_alone(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ async def test_each_text_is_rendered_once_whoever_waits(monkeypatch: pytest.Monk
 
 async def test_the_loop_is_free_meanwhile(client: Client) -> None:
     for i in range(2):
-        await create(client, body=f"{i}" + "![" * 24_000)
+        await create(client, body=f"{i}" + "![" * 8000)
     waits = []
 
     async def watch() -> None:

@@ -37,6 +37,8 @@ def test_slugs_of_titles(title: str, slug: str) -> None:
 
 def test_the_slug_of_a_slug_is_the_same() -> None:
     for character in filter(str.isalnum, map(chr, range(sys.maxunicode + 1))):
+        if "CJK UNIFIED" in unicodedata.name(character, ""):  # most, and all alike
+            continue
         slug = make_slug(f"a{character}\u0301b")
         assert make_slug(slug.replace("-", " ")) == slug
         assert unicodedata.is_normalized("NFC", slug)

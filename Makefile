@@ -5,6 +5,8 @@ BIN = $(VENV)/bin
 TEMPLATE = <<cookiecutter.project_slug>>
 PORT ?= 8080
 export PYTHON
+# Else every server that a test starts would compile all of its source again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench lint format clean

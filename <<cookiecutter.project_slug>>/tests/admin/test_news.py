@@ -218,7 +218,7 @@ async def test_publishing_survives_who_leaves(
 
 async def test_the_list_has_pages(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     # % filter replace("package_name", cookiecutter.package_name)
-    monkeypatch.setattr("package_name.news.editor.views.PAGE_SIZE", 2)
+    monkeypatch.setattr("package_name.news.lists.PAGE_SIZE", 2)
     # % endfilter
     for number in range(3):
         await save(admin, title=f"number {number}")

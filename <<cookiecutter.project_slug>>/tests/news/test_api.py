@@ -89,7 +89,7 @@ async def test_drafts_are_listed_for_who_has_a_token(client: Client) -> None:
         titles.append([item["title"] for item in page["items"]])
         path = page["next"] and URL(page["next"]).raw_path_qs
     assert titles == [[f"Item {i}" for i in range(21, 1, -1)], ["Item 1", "Item 0"]]
-    for before, status in (("x", 400), ("9" * 4000, 200), ("9" * 5000, 400), ("-1", 200)):
+    for before, status in (("x", 400), ("9" * 18, 200), ("9" * 5000, 400), ("-1", 400)):
         url = f"/api/news?before={before}"
         async with client.get(url, headers=WRITER) as response:
             assert response.status == status
@@ -227,8 +227,8 @@ async def test_the_same_title_makes_slugs_of_its_own(client: Client, title: str)
 
 
 async def test_the_same_title_at_the_same_time(client: Client) -> None:
-    items = await asyncio.gather(*(create(client) for _ in range(10)))
-    assert {item["slug"] for item in items} == {"hello", *(f"hello-{i}" for i in range(2, 11))}
+    items = await asyncio.gather(*(create(client) for _ in range(15)))
+    assert {item["slug"] for item in items} == {"hello", *(f"hello-{i}" for i in range(2, 16))}
 
 
 @pytest.mark.parametrize("id_", ["0", "999", "2147483648", "9" * 18])

@@ -96,9 +96,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
         # Who has read cannot wait for the lock of the writers, only who begins with it. And who
         # only reads needs no transaction: as in PostgreSQL, each statement sees what is there.
         options = connection.get_execution_options()
-        if options.get(
-            "migrating"
-        ):  # to drop a table deletes its rows first, and what points there
+        if options.get("migrating"):  # when a table is dropped, rows that point there would go too
             connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
         if options.get("writing"):
             connection.exec_driver_sql("BEGIN IMMEDIATE")

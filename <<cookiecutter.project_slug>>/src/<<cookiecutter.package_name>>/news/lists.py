@@ -1,5 +1,6 @@
 """The list of the news, a page at a time, and the news as data."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -20,6 +21,13 @@ class Page(NamedTuple):
     items: Sequence[Item]
     older: str | None
     """What ``?before=`` is on the next page; None if this is the last."""
+
+
+def _id(text: str) -> int:
+    """Parse an id. Raises ValueError."""
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise ValueError
+    return int(text)
 
 
 def _before(request: web.Request, parse: Callable[[str], T]) -> T | None:
@@ -47,7 +55,7 @@ async def published(request: web.Request) -> Page:
 
 async def everything(request: web.Request) -> Page:
     """Return the page that was asked for, drafts too, what was written last first."""
-    before = _before(request, int)
+    before = _before(request, _id)
     async with request.config_dict[DATABASE].reading() as session:
         items = await store.everything(session, PAGE_SIZE + 1, before)
     return _page(items, lambda item: item.id)

@@ -16,8 +16,9 @@ from . import store
 from .drafts import Draft, make_slug
 from .models import Item
 
-ATTEMPTS: Final = 5
-"""To find a slug that is free, when several want the same."""
+ATTEMPTS: Final = 20
+"""To find a slug that is free. Who fails, fails to another who has succeeded: so many may come at
+the same time with the same title."""
 
 
 class _Shown(NamedTuple):

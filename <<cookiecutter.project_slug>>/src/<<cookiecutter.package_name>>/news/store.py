@@ -71,7 +71,7 @@ async def everything(session: AsyncSession, size: int, before: int | None = None
     """Return up to ``size`` items, drafts too, the newest first; ``before`` is an id."""
     query = select(Item).order_by(Item.id.desc()).limit(size)
     if before is not None:
-        query = query.where(Item.id < max(0, min(before, _LARGEST)))
+        query = query.where(Item.id < min(before, _LARGEST))
     return list(await session.scalars(query))
 
 

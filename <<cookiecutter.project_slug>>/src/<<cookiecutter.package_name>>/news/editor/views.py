@@ -13,13 +13,12 @@ from ...web import nesting
 from ...web.context import get_context
 from ...web.forms import read_form
 from ...web.templating import render
-from .. import publishing, store
+from .. import lists, publishing, store
 from ..drafts import LONGEST_BODY, Draft
 from ..models import Item
 
 logger = logging.getLogger(__name__)
 
-PAGE_SIZE: Final = 50
 FIELDS: Final = ("title", "slug", "body", "published_at", "version")
 BLANK: Final = dict.fromkeys(FIELDS, "")
 
@@ -74,12 +73,7 @@ def _form(
 
 async def page(request: web.Request) -> web.Response:
     """Answer the list, the newest first. Raises web.HTTPBadRequest."""
-    before = request.query.get("before")
-    if before is not None and not (before.isascii() and before.isdecimal() and len(before) < 19):
-        raise web.HTTPBadRequest(text="There is no such page.")
-    async with request.config_dict[DATABASE].reading() as session:
-        items = await store.everything(session, PAGE_SIZE, int(before) if before else None)
-    older = items[-1].id if len(items) == PAGE_SIZE else None
+    items, older = await lists.everything(request)
     return render(request, "list.html", items=items, older=older)
 
 

@@ -85,7 +85,7 @@ Nothing has to stay as it is. To begin with:
 
 ## And if you need no news
 
-The package `news` can be taken out: its first lines say how.
+The package `news` can be taken out: the README says how.
 
 ---
 

@@ -1,7 +1,6 @@
 """What any database has to do: sessions, limits, cancellation, readiness."""
 
 import asyncio
-import gc
 import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
@@ -140,8 +139,6 @@ async def test_who_is_cancelled_lets_go_at_once(db: Database) -> None:
             await task
 
 
-# Python 3.13 says so of a file that aiosqlite opens for somebody who has left; it is closed all the same.
-@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
 async def test_cancellation_loses_no_connection_and_leaves_no_half(db: Database) -> None:
     """Whenever it comes."""
     tasks = [asyncio.create_task(insert(db, 2 * pair, 2 * pair + 1)) for pair in range(200)]
@@ -151,4 +148,3 @@ async def test_cancellation_loses_no_connection_and_leaves_no_half(db: Database)
     found = await numbers(db)
     assert found == [half for number in found[::2] for half in (number, number + 1)]
     await insert(db, 1000)
-    gc.collect()

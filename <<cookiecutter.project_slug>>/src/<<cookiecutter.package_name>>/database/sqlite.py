@@ -1,5 +1,6 @@
 """SQLite: a file that all workers of this host write to, one at a time."""
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
+import aiosqlite
 from sqlalchemy import Connection, DateTime, Dialect, TypeDecorator, event, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -54,6 +56,18 @@ def is_away(error: Exception) -> bool:
     return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _AWAY
 
 
+async def _connect(*place: Any, **options: Any) -> aiosqlite.Connection:
+    """Open the file, and close it if who asked has left: aiosqlite would leave it open."""
+    connection = aiosqlite.connect(*place, **options)
+    connection._thread.daemon = True  # as SQLAlchemy has it: it must not hold up the end
+    opening = asyncio.ensure_future(connection)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await (await opening).close()
+        raise
+
+
 def make_engine(settings: Settings) -> AsyncEngine:
     """Return an engine of DATABASE_URL, which opens the file when it is first used."""
     url = make_url(settings.database_url).set(drivername="sqlite+aiosqlite")
@@ -65,8 +79,9 @@ def make_engine(settings: Settings) -> AsyncEngine:
     )
 
     @event.listens_for(engine.sync_engine, "do_connect")
-    def do_connect(*_: object) -> None:
+    def do_connect(_dialect: object, _record: object, _place: object, options: Any) -> None:
         Path(str(url.database)).parent.mkdir(0o700, parents=True, exist_ok=True)
+        options["async_creator_fn"] = _connect
 
     @event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, record: ConnectionPoolEntry) -> None:

@@ -1,7 +1,8 @@
-"""What the tests share: a clean environment, the application and a client of it."""
+"""Shared fixtures: a clean environment, the application, a client, and a clock that tests can move."""
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,17 +12,20 @@ from pytest_aiohttp import AiohttpClient
 from structlog.testing import LogCapture
 
 # % filter replace("package_name", cookiecutter.package_name)
+from package_name import passwords
 from package_name.app import create_app
 from package_name.deployment import Deployment
 from package_name.settings import Settings
 
-from .helpers import Client
-
+from .helpers import CHEAP_HASHER, Client
 
 # % endfilter
+# % if cookiecutter.database != "none"
+pytest_plugins = ["tests.database.fixtures"]
+# % endif
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Settings of production that are right, from the environment alone: there is no .env."""
+    """Set valid production settings in the environment, and work in a folder without .env."""
     for name in (*Settings.model_fields, *Deployment.model_fields):
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
@@ -31,24 +35,45 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
         yield
 
 
-# % if cookiecutter.database != "none"
-pytest_plugins = ["tests.database.fixtures"]
+@pytest.fixture(autouse=True)
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords with the smallest parameters; tests/test_passwords.py checks the real ones."""
+    monkeypatch.setattr(passwords, "HASHER", CHEAP_HASHER)
 
 
-# % endif
 @pytest.fixture
 def development(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set ENVIRONMENT to development."""
     monkeypatch.setenv("ENVIRONMENT", "development")
 
 
 @pytest.fixture
+def advance(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return a function that moves the clocks of this process forward by some seconds.
+
+    Timers of the event loop that have become due run in its next iteration.
+    """
+    offset = 0.0
+    for name in ("time", "monotonic"):
+        real = getattr(time, name)
+        monkeypatch.setattr(time, name, lambda real=real: real() + offset)
+
+    def advance(seconds: float) -> None:
+        nonlocal offset
+        offset += seconds
+
+    return advance
+
+
+@pytest.fixture
 async def client(aiohttp_client: AiohttpClient) -> Client:
+    """Return a client of a new application."""
     return await aiohttp_client(create_app())
 
 
 @pytest.fixture
 def access_log(caplog: pytest.LogCaptureFixture) -> Iterator[LogCapture]:
-    """The access lines before they become text; complete once the client is closed."""
+    """Capture access log entries before they are rendered; complete once the client is closed."""
     caplog.set_level(logging.INFO, "access")
     before = structlog.get_config()
     capture = LogCapture()

@@ -1,5 +1,6 @@
-"""Running the servers for real."""
+"""Helpers: start servers as processes, talk to them, and wait for conditions."""
 
+import asyncio
 import json
 import os
 import socket
@@ -13,8 +14,15 @@ from typing import Any
 
 from aiohttp import ClientSession, UnixConnector, hdrs, web
 from aiohttp.test_utils import TestClient
+from argon2 import PasswordHasher
 
 Client = TestClient[web.Request, web.Application]
+
+CHEAP_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+"""What the tests hash passwords with."""
+
+TIMEOUT = 60.0
+"""Seconds after which a test gives up waiting; long, as a busy machine only makes tests slower."""
 
 # % filter replace("package_name", cookiecutter.package_name)
 STANDALONE = [sys.executable, "-m", "package_name"]
@@ -31,9 +39,16 @@ def json_lines(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until the condition is true. Raises TimeoutError after TIMEOUT."""
+    async with asyncio.timeout(TIMEOUT):
+        while not condition():  # noqa: ASYNC110 - any condition, of which few have an event
+            await asyncio.sleep(0.005)
+
+
 def wait_for_socket(path: Path, ended: Callable[[], bool]) -> None:
-    """Return once a server listens on it. Raises TimeoutError if none does, or the server ended."""
-    deadline = time.monotonic() + 20
+    """Wait until a server listens on the socket. Raises TimeoutError if none does, or it ended."""
+    deadline = time.monotonic() + TIMEOUT
     while not ended() and time.monotonic() < deadline:
         with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
             probe.connect(str(path))
@@ -60,7 +75,7 @@ def running(command: list[str], path: Path, **environment: str) -> Iterator[subp
 
 
 def session(path: Path) -> ClientSession:
-    """Return a client of the server that listens on the socket; the host name is of no account."""
+    """Return a client of the server that listens on the Unix socket."""
     return ClientSession("http://localhost", connector=UnixConnector(str(path)))
 
 

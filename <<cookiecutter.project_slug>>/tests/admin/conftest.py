@@ -5,13 +5,12 @@ from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
-from package_name.passwords import HASHER
 
-from ..helpers import Client, own
+from ..helpers import CHEAP_HASHER, Client, own
 from .helpers import PASSWORD, sign_in
 
 # % endfilter
-HASH = HASHER.hash(PASSWORD.encode())
+HASH = CHEAP_HASHER.hash(PASSWORD.encode())
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@ import asyncio
 import logging
 import statistics
 import time
+from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
@@ -12,9 +13,9 @@ from pytest_aiohttp import AiohttpClient
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.admin import accounts
 from package_name.app import create_app
-from package_name.passwords import HASHER, Account, parse_account
+from package_name.passwords import Account, parse_account
 
-from ..helpers import Client, own
+from ..helpers import CHEAP_HASHER, Client, own
 from .helpers import PASSWORD, sign_in
 
 # % endfilter
@@ -23,12 +24,10 @@ OTHER = "another password that is right"
 
 
 @pytest.fixture(autouse=True)
-async def _in_one_window() -> None:
-    """Let no test begin shortly before the end of a window, of the clock, that attempts count in."""
+def _in_one_window(advance: Callable[[float], None]) -> None:
+    """Begin each test at the start of a window in which attempts are counted."""
     window = accounts.PER_CLIENT.get_expiry()
-    left = window - time.time() % window
-    if left < 10:
-        await asyncio.sleep(left)
+    advance(window - time.time() % window)
 
 
 async def signed_in(client: Client, **headers: str) -> bool:
@@ -247,7 +246,7 @@ async def test_a_session_is_new_at_sign_in(
     aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch, account: str
 ) -> None:
     """Whatever session a browser came with, as one that an attacker gave it, is forgotten."""
-    monkeypatch.setenv("ADMIN_USERS", f"ada:{account} eve:{HASHER.hash(OTHER)}")
+    monkeypatch.setenv("ADMIN_USERS", f"ada:{account} eve:{CHEAP_HASHER.hash(OTHER)}")
     client = await aiohttp_client(create_app())
     planted = (await sign_in(client, "eve", OTHER)).cookies["session"].value
     cookie = (await sign_in(client)).cookies["session"].value
@@ -291,7 +290,7 @@ async def test_a_session_ends_with_its_password_and_its_account(
     client = await aiohttp_client(create_app())
     cookie = (await sign_in(client)).cookies["session"].value
     ends = []
-    for users in (f"ada:{account}", f"ada:{HASHER.hash(OTHER)}", f"bob:{account}", ""):
+    for users in (f"ada:{account}", f"ada:{CHEAP_HASHER.hash(OTHER)}", f"bob:{account}", ""):
         monkeypatch.setenv("ADMIN_USERS", users)
         other = await aiohttp_client(create_app())
         ends.append(await signed_in(other, Cookie=f"session={cookie}"))

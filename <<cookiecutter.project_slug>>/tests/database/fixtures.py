@@ -1,4 +1,4 @@
-"""The database of the tests, for all of them."""
+"""The tests' database: migrated once for each test process, empty for each test."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 # % filter replace("sqlite", cookiecutter.database)
-from .sqlite import new_database
+from .sqlite import empty_database, new_database
 
 # % endfilter
 ALEMBIC = str(Path(sys.executable).with_name("alembic"))
@@ -30,8 +30,8 @@ def alembic(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="session")
-def database_url() -> Iterator[str]:
-    """A database that was migrated; what a test writes, others see."""
+def migrated_database() -> Iterator[str]:
+    """Yield the URL of a database that was migrated once; tests use ``database``."""
     with new_database() as url:
         done = alembic(url, "upgrade", "head")
         assert done.returncode == 0, done.stdout + done.stderr
@@ -39,6 +39,8 @@ def database_url() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def database(environment: None, monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
-    """Have the settings name it."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
+def database(
+    environment: None, monkeypatch: pytest.MonkeyPatch, migrated_database: str, tmp_path: Path
+) -> None:
+    """Set DATABASE_URL to a database whose tables are there and empty."""
+    monkeypatch.setenv("DATABASE_URL", empty_database(migrated_database, tmp_path))

@@ -1,5 +1,6 @@
-"""A PostgreSQL of the tests' own: the programs of the system, files in a temporary folder."""
+"""A PostgreSQL server for the tests: the system's programs, files in a temporary folder."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import asyncpg
 
 OWNER = "tests"
 
@@ -106,3 +109,22 @@ def new_database() -> Iterator[str]:
     """Yield the URL of an empty database."""
     with postgresql("-F") as server:  # which writes without waiting for the disk
         yield server.url()
+
+
+async def _truncate(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        names = await connection.fetch(
+            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
+            " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+        )
+        if names:
+            await connection.execute(f"TRUNCATE {', '.join(name for (name,) in names)} CASCADE")
+    finally:
+        await connection.close()
+
+
+def empty_database(migrated: str, _folder: Path) -> str:
+    """Empty all tables of a migrated database, and return its URL."""
+    asyncio.run(_truncate(migrated))
+    return migrated

@@ -1,6 +1,7 @@
 """What is SQLite's own: one writer at a time, in a file."""
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -35,9 +36,9 @@ def limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def other(database_url: str) -> Iterator[sqlite3.Connection]:
+def other(database: None) -> Iterator[sqlite3.Connection]:
     """A connection of another program, which waits for nobody."""
-    path = database_url.removeprefix("sqlite:///")
+    path = os.environ["DATABASE_URL"].removeprefix("sqlite:///")
     with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
         yield connection
 

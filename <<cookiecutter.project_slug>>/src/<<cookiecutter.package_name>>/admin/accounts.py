@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Future
 from math import ceil
-from time import time
 from typing import Final
 
 from aiohttp import web
@@ -13,7 +13,7 @@ from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from ..passwords import HASHER, NAME, Account, is_right
+from ..passwords import NAME, Account, dummy_hash, is_right
 from ..web.executor import ContextExecutor
 from ..web.limits import network
 
@@ -27,12 +27,6 @@ PER_ACCOUNT: Final = RateLimitItemPerMinute(100, 5)
 """Attempts of all clients at one account: so many that nobody is locked out by a few."""
 MAX_WAITING: Final = 8
 """Attempts that may wait for their turn: one is hashed at a time, as each takes 64 MiB."""
-
-_NOBODY: Final = (
-    f"$argon2id$v=19$m={HASHER.memory_cost},t={HASHER.time_cost},p={HASHER.parallelism}"
-    f"${'A' * 22}${'A' * 43}"
-)
-"""What the password of a name that does not exist is compared with: it takes the same time."""
 
 
 class TooManyAttemptsError(Exception):
@@ -50,6 +44,7 @@ class Accounts:
     def __init__(self, accounts: Sequence[Account]) -> None:
         """Take them from the settings."""
         self._hashes = {account.name: account.hash.get_secret_value() for account in accounts}
+        self._dummy_hash = dummy_hash()
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._waiting = 0
 
@@ -79,7 +74,7 @@ class Accounts:
         await self._count(PER_CLIENT, client)
         await self._count(PER_CLIENT_AND_ACCOUNT, client, known_as)
         await self._count(PER_ACCOUNT, known_as)
-        right = await self._hash(self._hashes.get(name, _NOBODY), password)
+        right = await self._hash(self._hashes.get(name, self._dummy_hash), password)
         if right:
             await self._limiter.clear(PER_CLIENT_AND_ACCOUNT, client, known_as)
         return right
@@ -87,7 +82,7 @@ class Accounts:
     async def _count(self, limit: RateLimitItem, *key: str) -> None:
         if not await self._limiter.hit(limit, *key):
             reset_time, _ = await self._limiter.get_window_stats(limit, *key)
-            raise TooManyAttemptsError(max(1, ceil(reset_time - time())))
+            raise TooManyAttemptsError(max(1, ceil(reset_time - time.time())))
 
     async def _hash(self, hashed: str, password: str) -> bool:
         loop = asyncio.get_running_loop()

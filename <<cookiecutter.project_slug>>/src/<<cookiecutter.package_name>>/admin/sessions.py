@@ -2,8 +2,8 @@
 
 import base64
 import hashlib
+import time
 from collections.abc import Iterable
-from time import time
 from typing import Any, Final
 
 from aiohttp import web
@@ -75,7 +75,7 @@ async def begin(request: web.Request, name: str) -> None:
     if hashed is None:
         raise KeyError(name)
     session = await new_session(request)
-    now = int(time())
+    now = int(time.time())
     session.update(account=name, password=_fingerprint(hashed), began=now, seen=now)
 
 
@@ -92,7 +92,7 @@ async def current(request: web.Request) -> str | None:
     name: str = session["account"]
     hashed = request.config_dict[ACCOUNTS].hash_of(name)
     settings = request.config_dict[SETTINGS]
-    now = int(time())
+    now = int(time.time())
     too_old = now - session["began"] > settings.session_lifetime
     if hashed is None or session["password"] != _fingerprint(hashed) or too_old:
         session.invalidate()
@@ -110,4 +110,4 @@ async def seconds_left(request: web.Request) -> float:
         session["began"] + settings.session_lifetime,
         session["seen"] + settings.session_idle_timeout,
     )
-    return max(float(ends - time()), 0.0)
+    return max(float(ends - time.time()), 0.0)

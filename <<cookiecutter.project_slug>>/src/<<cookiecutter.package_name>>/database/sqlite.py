@@ -2,12 +2,12 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final
 
 import aiosqlite
@@ -88,7 +88,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
         record.info["deadline"] = inf
 
         def too_long() -> bool:
-            return monotonic() > float(record.info["deadline"])
+            return time.monotonic() > float(record.info["deadline"])
 
         connection.run_async(lambda driver: driver.set_progress_handler(too_long, _STEPS))
         connection.isolation_level = None  # else Python begins transactions of its own
@@ -118,7 +118,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "before_cursor_execute")
     def start(connection: Connection, *_: object) -> None:
-        connection.info["deadline"] = monotonic() + settings.database_statement_timeout
+        connection.info["deadline"] = time.monotonic() + settings.database_statement_timeout
 
     return engine
 

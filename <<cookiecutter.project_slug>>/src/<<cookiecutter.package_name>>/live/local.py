@@ -13,11 +13,11 @@ import secrets
 import socket
 import stat
 import tempfile
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import monotonic
 from typing import Final
 
 from .bus import MAX_SIZE, Bus
@@ -101,8 +101,8 @@ class _Sibling:
 
     def _drop(self) -> None:
         self._dropped += 1
-        if monotonic() - self._complained > COMPLAIN_EVERY:
-            self._complained = monotonic()
+        if time.monotonic() - self._complained > COMPLAIN_EVERY:
+            self._complained = time.monotonic()
             self._tell()
 
     def _tell(self) -> None:
@@ -197,8 +197,8 @@ class LocalBus(Bus):
             with suppress(OSError):
                 (self._folder / name).unlink()
         except OSError as error:
-            if monotonic() - self._complained > COMPLAIN_EVERY:
-                self._complained = monotonic()
+            if time.monotonic() - self._complained > COMPLAIN_EVERY:
+                self._complained = time.monotonic()
                 logger.warning("worker %s cannot be reached: %s", name, error)
 
     def _receive(self) -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from time import monotonic
 from typing import Final
 
 from aiohttp import web
@@ -29,7 +29,7 @@ def _is_cancelled() -> bool:
 async def _again_and_again(app: web.Application, work: Work) -> None:
     delay = FIRST_DELAY
     while True:
-        started = monotonic()
+        started = time.monotonic()
         try:
             await work(app)
             return
@@ -38,7 +38,7 @@ async def _again_and_again(app: web.Application, work: Work) -> None:
                 if not isinstance(error, asyncio.CancelledError):
                     logger.exception("%s crashed in the end", work.__qualname__)
                 raise asyncio.CancelledError from None
-            if monotonic() - started > LONGEST_DELAY:
+            if time.monotonic() - started > LONGEST_DELAY:
                 delay = FIRST_DELAY
             logger.exception("%s crashed, and starts again in %g s", work.__qualname__, delay)
         await asyncio.sleep(delay)

@@ -4,10 +4,10 @@ Who watches says so on the bus again and again, and need not say when he leaves.
 """
 
 import os
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from time import monotonic
 from typing import Final
 
 import orjson
@@ -70,14 +70,14 @@ class Feed:
 
     def has_to_say(self) -> bool:
         """Tell, once in RENEWAL, whether somebody watches here."""
-        due = self.viewers > 0 and monotonic() - self._said >= RENEWAL
+        due = self.viewers > 0 and time.monotonic() - self._said >= RENEWAL
         if due:
-            self._said = monotonic()
+            self._said = time.monotonic()
         return due
 
     def listen(self) -> None:
         """Listen for a while."""
-        self._until = monotonic() + WATCH
+        self._until = time.monotonic() + WATCH
         TAP.listeners.add(self._note)
 
     def stop(self) -> None:
@@ -91,7 +91,7 @@ class Feed:
 
     def messages(self) -> Iterator[dict[str, object]]:
         """Yield what waits, in messages that the bus takes."""
-        if monotonic() > self._until:
+        if time.monotonic() > self._until:
             self.stop()
         records: list[orjson.Fragment] = []
         size = 0

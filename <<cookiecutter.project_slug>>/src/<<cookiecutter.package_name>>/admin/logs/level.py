@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+import time
 from dataclasses import asdict, dataclass
-from time import time
 from typing import Final
 
 from aiohttp import web
@@ -49,7 +49,7 @@ class Switch:
 
     def obey(self, order: Order) -> None:
         """Carry out an order, unless a later one was, or its time is over."""
-        left = order.until - time()
+        left = order.until - time.time()
         if (self._order and self._order.given >= order.given) or left <= 0:
             return
         self._forget()
@@ -92,5 +92,5 @@ async def follow(app: web.Application) -> None:
 
 async def give(app: web.Application, level: str, seconds: float, by: str) -> None:
     """Have all workers log at a level, for a while."""
-    now = time()
+    now = time.time()
     await app[BUS].publish(CHANNEL, asdict(Order(level, now, now + seconds, by)))

@@ -22,8 +22,8 @@ from package_name.app import create_app
 from package_name.live import BUS
 from package_name.live.sockets import PROTOCOL
 
-from ..helpers import STANDALONE, Client, json_lines, own, running, session
-from .helpers import sign_in
+from ...helpers import STANDALONE, Client, json_lines, own, running, session
+from ..helpers import sign_in
 
 # % endfilter
 library = logging.getLogger("some.library")

@@ -10,7 +10,7 @@ from package_name.app import create_app
 from package_name.web import expect
 from package_name.web.forms import read_form
 
-from .helpers import Client
+from ..helpers import Client
 
 
 # % endfilter

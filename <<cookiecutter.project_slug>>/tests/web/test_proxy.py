@@ -13,7 +13,7 @@ from structlog.testing import LogCapture
 from package_name.app import create_app
 from package_name.web.proxy import client_address, is_trusted
 
-from .helpers import Client, session
+from ..helpers import Client, session
 
 
 # % endfilter

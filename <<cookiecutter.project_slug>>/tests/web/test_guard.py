@@ -10,7 +10,7 @@ from pytest_aiohttp import AiohttpClient
 from package_name.app import create_app
 from package_name.web import csrf, hosts, limits, nesting
 
-from .helpers import Client, own
+from ..helpers import Client, own
 
 # % endfilter
 SITE = "https://example.com"

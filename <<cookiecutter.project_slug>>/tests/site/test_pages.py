@@ -11,7 +11,7 @@ from package_name.app import create_app
 from package_name.web import readiness
 from package_name.web.negotiation import best_match, parse_accept
 
-from .helpers import Client
+from ..helpers import Client
 
 
 # % endfilter

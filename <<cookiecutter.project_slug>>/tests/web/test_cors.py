@@ -8,7 +8,7 @@ from pytest_aiohttp import AiohttpClient
 from package_name.app import create_app
 from package_name.web import cors
 
-from .helpers import Client
+from ..helpers import Client
 
 # % endfilter
 FRIEND, STRANGER = "https://app.example.com", "https://evil.example"

@@ -12,7 +12,7 @@ from package_name.app import create_app
 from package_name.web import errors
 from package_name.web.templating import render
 
-from .helpers import Client, own
+from ..helpers import Client, own
 
 # % endfilter
 SECRET = "the-password-in-the-exception"

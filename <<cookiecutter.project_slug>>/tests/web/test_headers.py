@@ -12,7 +12,7 @@ from structlog.testing import LogCapture
 from package_name.app import create_app
 from package_name.web import shutdown
 
-from .helpers import Client
+from ..helpers import Client
 
 # % endfilter
 EXPECTED = {

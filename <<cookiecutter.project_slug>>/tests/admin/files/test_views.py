@@ -17,8 +17,8 @@ from pytest_aiohttp import AiohttpClient
 from package_name.admin.files import store, views
 from package_name.app import create_app
 
-from ..helpers import Client, own
-from .helpers import sign_in
+from ...helpers import Client, own
+from ..helpers import sign_in
 
 # % endfilter
 HTML = {hdrs.ACCEPT: "text/html"}

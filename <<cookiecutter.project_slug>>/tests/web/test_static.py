@@ -16,7 +16,7 @@ from package_name.web import static
 from package_name.web.headers import CSP
 from package_name.web.precompress import precompress
 
-from .helpers import Client
+from ..helpers import Client
 
 # % endfilter
 IMMUTABLE = "public, max-age=31536000, immutable"

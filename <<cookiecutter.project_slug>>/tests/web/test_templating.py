@@ -9,7 +9,7 @@ from structlog.testing import LogCapture
 from package_name.app import create_app
 from package_name.web import nesting, templating
 
-from .helpers import Client
+from ..helpers import Client
 
 # % endfilter
 HELPERS = (

@@ -9,7 +9,7 @@ export PYTHON
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo check test bench lint format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,19 +24,26 @@ demo: ## Bake the default project into demo/ (anew) and serve it at http://local
 	@echo "Serving demo/my-service at http://localhost:$(PORT); Ctrl-C stops it"
 	@$(MAKE) --no-print-directory -C demo/my-service run PORT=$(PORT)
 
-test: ## Run every test of the template, on what it bakes
+check: lint ## Run the checks that need neither root nor a server
+	@PATH="$(BIN):$$PATH" $(BIN)/pytest --numprocesses auto -m quick
+
+# More workers than cores, as many tests wait for servers.
+test: ## Run every test of the template, on what it bakes; contains make check
 	@tests/system-packages.sh test
-	@$(MAKE) --silent $(VENV)/installed
-	@PATH="$(BIN):$$PATH:/usr/sbin:/sbin" $(BIN)/pytest --numprocesses 2 --dist loadgroup
+	@$(MAKE) --silent lint
+	@PATH="$(BIN):$$PATH:/usr/sbin:/sbin" $(BIN)/pytest --numprocesses 4 --dist loadgroup
 
 bench: ## Measure the baked application side by side with the smallest one
 	@tests/system-packages.sh bench
 	@$(MAKE) --silent $(VENV)/installed
 	@PATH="$(BIN):$$PATH" $(BIN)/python bench/run.py
 
-lint: $(VENV)/installed ## Look for mistakes in the template
+lint: ## Look for mistakes in the template: ruff, mypy
+	@tests/system-packages.sh check
+	@$(MAKE) --silent $(VENV)/installed
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --no-cache --check .
+	$(BIN)/mypy
 
 format: $(VENV)/installed ## Format the template
 	$(BIN)/ruff check --no-cache --fix .

@@ -1,10 +1,12 @@
 """The smallest aiohttp application that sends to all its WebSockets: what /live is held to."""
 
 from time import monotonic
+from typing import Literal
 
 from aiohttp import web
 
-SOCKETS = web.AppKey("SOCKETS", set[web.WebSocketResponse])
+Socket = web.WebSocketResponse[Literal[True]]
+SOCKETS = web.AppKey("SOCKETS", set[Socket])
 
 
 async def live(request: web.Request) -> web.WebSocketResponse:
@@ -23,7 +25,7 @@ async def live(request: web.Request) -> web.WebSocketResponse:
 async def publish(request: web.Request) -> web.Response:
     """Tell everybody when this was sent."""
     message = {"type": "bench", "sent": monotonic()}
-    for ws in list(request.app[SOCKETS]):
+    for ws in [*request.app[SOCKETS]]:
         await ws.send_json(message)
     return web.Response()
 

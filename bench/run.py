@@ -17,11 +17,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 BENCH = Path(__file__).resolve().parent
 ROUNDS = 14
@@ -84,14 +85,14 @@ BAKED_LAYERS = {
 VARIANTS = [REFERENCE, *SMALLEST_LAYERS.values(), BAKED, *BAKED_LAYERS.values()]
 
 
-def run(command: Sequence[str | Path], **options: object) -> str:
+def run(command: Sequence[str | Path], **options: Any) -> str:
     """Run a program and return its output. Raises SystemExit, with that output, when it fails."""
     done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
     )
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stdout}")
-    return done.stdout
+    return str(done.stdout)
 
 
 def seconds(command: Sequence[str | Path], folder: Path) -> float:
@@ -108,7 +109,7 @@ def bake(folder: Path) -> Path:
     pairs = []
     for number in range(BAKES):
         output = folder / str(number)
-        baking = [*command, "--output-dir", output, BENCH.parent]
+        baking = [*command, "--output-dir", str(output), str(BENCH.parent)]
         pairs.append((seconds(baking, folder), seconds(start_up, folder)))
     (project,) = output.iterdir()
     print(
@@ -134,7 +135,7 @@ def serving(
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     variant.url = f"http://{address}{variant.path}"
-    command = [project / ".venv/bin/gunicorn", *variant.arguments, "--bind", address]
+    command = [str(project / ".venv/bin/gunicorn"), *variant.arguments, "--bind", address]
     with log.open("wb") as output:
         master = subprocess.Popen(
             [*command, "--workers", str(variant.workers)],
@@ -181,7 +182,7 @@ def wait_for(variant: Variant, master: subprocess.Popen[bytes], log: Path) -> No
 def get(url: str) -> bytes:
     """Return a page. Raises OSError when nobody listens or the status is an error."""
     with DIRECT.open(url, timeout=5) as response:
-        return response.read()
+        return bytes(response.read())
 
 
 def cpu_time(process: int) -> float:
@@ -200,8 +201,8 @@ def load(variant: Variant, duration: int) -> tuple[float, float]:
     used = cpu_time(variant.worker) - before
     if "Socket errors" in output or "Non-2xx" in output:
         sys.exit(f"{variant.title.strip()} did not answer every request:\n{output}")
-    requests = int(re.search(r"(\d+) requests in", output)[1])
-    rate = float(re.search(r"Requests/sec: *([\d.]+)", output)[1])
+    (requests,) = map(int, re.findall(r"(\d+) requests in", output))
+    (rate,) = map(float, re.findall(r"Requests/sec: *([\d.]+)", output))
     return rate, used / requests * 1e6
 
 
@@ -217,9 +218,9 @@ def measure(variants: list[Variant]) -> None:
             variant.costs.append(cost)
 
 
-def by_round(figure: Callable[[int], float]) -> list[float]:
-    """Return a figure of every round."""
-    return [figure(number) for number in range(ROUNDS)]
+def ratios(figures: list[float], others: list[float]) -> list[float]:
+    """Return the ratio of two figures in each round."""
+    return [figure / other for figure, other in zip(figures, others, strict=True)]
 
 
 def print_figures(size: int) -> None:
@@ -231,8 +232,8 @@ def print_figures(size: int) -> None:
     )
     print(f"{'':24}{'req/s':>8}  {'ratio':22}{'CPU us':>8}  ratio")
     for variant in VARIANTS:
-        rates = by_round(lambda n, v=variant: v.rates[n] / REFERENCE.rates[n])
-        costs = by_round(lambda n, v=variant: REFERENCE.costs[n] / v.costs[n])
+        rates = ratios(variant.rates, REFERENCE.rates)
+        costs = ratios(REFERENCE.costs, variant.costs)
         print(
             f"{variant.title:24}{median(variant.rates):8.0f}  {spread(rates):22}"
             f"{median(variant.costs):8.0f}  {spread(costs)}"
@@ -243,11 +244,11 @@ def print_layers(whole: Variant, layers: dict[str, Variant]) -> None:
     """Print what each layer costs, and what is left without them."""
     print(f"\n{'What the ' + whole.title + ' spends':44}% of the smallest one's request")
     for name, less in [*layers.items(), ("the rest: HTTP, routing, the response", None)]:
-        costs = by_round(
-            lambda n, w=whole, v=less: (
-                (w.costs[n] - (v.costs[n] if v else 0)) / REFERENCE.costs[n] * 100
-            )
-        )
+        left = less.costs if less else [0.0] * ROUNDS
+        costs = [
+            (cost - other) / smallest * 100
+            for cost, other, smallest in zip(whole.costs, left, REFERENCE.costs, strict=True)
+        ]
         print(f"  {name:42}{median(costs):5.1f} ({min(costs):.1f} to {max(costs):.1f})")
         whole = less or whole
 
@@ -300,7 +301,7 @@ def print_lists(project: Path, folder: Path, environment: dict[str, str]) -> Non
         for name, (baked, url) in databases.items():
             database = {"DATABASE_URL": url}
             run(["make", "migrate"], cwd=baked, env=environment | database)
-            seed = [baked / ".venv/bin/python", "-m", "my_service.news.seed", "--count", "20"]
+            seed = [str(baked / ".venv/bin/python"), "-m", "my_service.news.seed", "--count", "20"]
             run(seed, cwd=baked, env=environment | database)
             kept = Variant(name, config, database, path="/news")
             held = Variant("memory", [*config, "memory:make_runner"], database, path="/news")
@@ -313,8 +314,8 @@ def print_lists(project: Path, folder: Path, environment: dict[str, str]) -> Non
         measure([variant for pair in pairs.values() for variant in pair])
     print(f"\n{'The list of 20 news':24}{'req/s':>8}  {'ratio to memory':22}{'CPU us':>8}  ratio")
     for name, (kept, held) in pairs.items():
-        rates = by_round(lambda n, k=kept, h=held: k.rates[n] / h.rates[n])
-        costs = by_round(lambda n, k=kept, h=held: h.costs[n] / k.costs[n])
+        rates = ratios(kept.rates, held.rates)
+        costs = ratios(held.costs, kept.costs)
         print(
             f"{name:24}{median(kept.rates):8.0f}  {spread(rates):22}"
             f"{median(kept.costs):8.0f}  {spread(costs)}"

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from needs import missing
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 ROOT = Path(__file__).parent.parent
@@ -28,8 +29,15 @@ VERSIONS = ROOT / ".cache/versions"
 SCREENSHOTS = ROOT / ".cache/screenshots"
 SECRET = "a-key-of-the-tests-that-is-long-enough"
 PRODUCTION = {"ENVIRONMENT": "production", "SECRET_KEYS": SECRET}
+TIMEOUT = 180.0
+"""Seconds after which a test gives up waiting; long, as a busy machine only makes tests slower."""
 PASSWORD = "the password of the tests"
 """Of the account ``ada``, see the fixture ``account``."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "quick: needs neither root nor a server (make check)")
+    config.addinivalue_line("markers", "needs(*names): what the machine must have, see needs.py")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -37,7 +45,38 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         shutil.rmtree(VERSIONS, ignore_errors=True)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    names = [name for mark in item.iter_markers("needs") for name in mark.args]
+    if lacking := sorted({lack for name in names if (lack := missing(name))}):
+        pytest.skip(f"this machine lacks {', '.join(lacking)}")
+
+
+def skipped(config: pytest.Config) -> dict[str, list[str]]:
+    """Return the tests that were skipped, by reason."""
+    found: dict[str, list[str]] = {}
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    for report in reporter.stats.get("skipped", []) if reporter else []:
+        found.setdefault(report.longrepr[2].removeprefix("Skipped: "), []).append(report.nodeid)
+    return found
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    controls = not hasattr(session.config, "workerinput")
+    if controls and os.environ.get("CI") and skipped(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if unproven := skipped(config):
+        terminalreporter.section("NOT proven on this machine", red=True)
+        for reason, tests in unproven.items():
+            terminalreporter.write_line(f"{reason}: {len(tests)} tests")
+            for test in sorted({each.partition("[")[0] for each in tests}):
+                terminalreporter.write_line(f"    {test}")
+        if os.environ.get("CI"):
+            terminalreporter.write_line("CI is set: this is an error.", red=True)
     for path in sorted(VERSIONS.glob("*")):
         terminalreporter.section("versions that were tested")
         terminalreporter.write(path.read_text())
@@ -165,11 +204,11 @@ def free_port() -> int:
             return port
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    """Return once the condition is true."""
+def wait_for(condition: Callable[[], object], what: str, seconds: float = TIMEOUT) -> None:
+    """Wait until the condition is true. Raises AssertionError after TIMEOUT."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
         time.sleep(0.05)
 
 
@@ -183,6 +222,10 @@ class Server:
     def output(self) -> str:
         """Return standard output and error so far."""
         return self.log.read_text()
+
+    def tail(self) -> str:
+        """Return the last 50 lines of the output."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-50:])
 
     def group(self) -> list[int]:
         """Return the processes that the server consists of: those of its session."""
@@ -221,8 +264,11 @@ def started(
         )
     server = Server(process, log)
     try:
-        wait_for(lambda: ready() or process.poll() is not None, f"{command} to be ready", 60)
-        assert process.poll() is None, server.output()
+        try:
+            wait_for(lambda: ready() or process.poll() is not None, f"{command} to be ready")
+            assert process.poll() is None, f"{command} ended with status {process.returncode}"
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the end of its log:\n{server.tail()}") from None
         yield server
     finally:
         for pid in server.group():

@@ -1,13 +1,17 @@
-"""Debian trees of the tests' own, with the Python that runs the tests in /usr/local: for an image's
-base, and for a machine that systemd boots. They need root, and Debian's packages.
+"""Debian trees with the Python that runs the tests in /usr/local: the base of the images, and a
+machine that systemd boots. They need root, and Debian's packages.
 """
 
+import fcntl
+import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from conftest import ROOT
 
@@ -18,6 +22,8 @@ LIBRARIES = (
 PYTHON = "python3-venv"
 """Debian's own Python, where that runs the tests: it cannot be moved to /usr/local."""
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+SLIM = ["usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists"]
+"""Folders that are empty in the base of the Docker library."""
 OURS = ["apt/apt.conf.d", "apt/sources.list", "apt/sources.list.d", "pip.conf", "resolv.conf"]
 """How this machine reaches its registries, below /etc."""
 
@@ -27,21 +33,56 @@ def copy(source: Path, target: Path, *excluded: str) -> None:
     target.mkdir(parents=True, exist_ok=True)
     options = [f"--exclude={name}" for name in excluded]
     with subprocess.Popen(
-        ["tar", "--create", *options, "--directory", source, "."], stdout=subprocess.PIPE
+        ["tar", "--create", *options, "--directory", str(source), "."], stdout=subprocess.PIPE
     ) as packing:
-        unpack = ["tar", "--extract", "--directory", target]
+        unpack = ["tar", "--extract", "--directory", str(target)]
         subprocess.run(unpack, stdin=packing.stdout, check=True)
     assert packing.returncode == 0
 
 
-def tree(folder: Path, packages: str = "") -> Path:
-    """Make a tree with these packages, separated by commas, and return it."""
-    assert os.geteuid() == 0, "the tests of the image and of systemd have to be run by root"
+def kept(name: str, make: Callable[[Path], None], *made_of: str) -> Path:
+    """Return a tree as a tar file in .cache/trees, made when what it is made of has changed."""
+    assert os.geteuid() == 0, "Debian trees have to be made by root"
+    folder = ROOT / ".cache/trees"
+    folder.mkdir(parents=True, exist_ok=True)
+    source = Path(__file__).read_text()
+    key = hashlib.sha256("\0".join([source, sys.version, *made_of]).encode()).hexdigest()[:16]
+    packed = folder / f"{name}-{key}.tar"
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as several processes run the tests
+        if not packed.exists():
+            for old in folder.glob(f"{name}-*"):
+                old.unlink()
+            with TemporaryDirectory(prefix="tree-") as made:
+                make(Path(made) / "tree")
+                part = packed.with_suffix(".part")
+                slim = [f"--exclude=./{path}/*" for path in SLIM]
+                pack = [
+                    "tar",
+                    "--create",
+                    "--file",
+                    str(part),
+                    *slim,
+                    "--directory",
+                    f"{made}/tree",
+                ]
+                subprocess.run([*pack, "."], check=True)
+            part.rename(packed)
+    return packed
+
+
+def base() -> Path:
+    """Return a tar file with what the base of the Docker library for Python has."""
+    return kept("base", bootstrap, platform.freedesktop_os_release()["VERSION_CODENAME"])
+
+
+def bootstrap(folder: Path) -> None:
+    """Make a small tree with LIBRARIES and Python."""
     cache = ROOT / ".cache/debs"
     cache.mkdir(parents=True, exist_ok=True)
     suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
     debians = sys.base_prefix == "/usr"
-    include = ",".join(filter(None, (LIBRARIES, PYTHON if debians else "", packages)))
+    include = ",".join(filter(None, (LIBRARIES, PYTHON if debians else "")))
     command = ["debootstrap", "--variant=minbase", f"--include={include}", f"--cache-dir={cache}"]
     for _ in range(3):  # as a package may fail to arrive
         done = subprocess.run(
@@ -64,7 +105,28 @@ def tree(folder: Path, packages: str = "") -> Path:
         elif source.is_file():
             shutil.copy(source, target)
     shutil.copy(BUNDLE, folder / BUNDLE.lstrip("/"))
+    # As in the base of the Docker library, so that installing a service does not start it.
+    policy = folder / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+
+
+def tree(folder: Path, *packages: str) -> Path:
+    """Unpack a tree with Python and these packages into the folder, and return it."""
+
+    def install(made: Path) -> None:
+        unpack(base(), made)
+        for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
+            chroot(made, "apt-get", *command, DEBIAN_FRONTEND="noninteractive")
+
+    unpack(kept("machine", install, *packages), folder)
     return folder
+
+
+def unpack(packed: Path, folder: Path) -> None:
+    """Unpack a tree, with its owners and devices."""
+    folder.mkdir(parents=True)
+    subprocess.run(["tar", "--extract", "--file", packed, "--directory", folder], check=True)
 
 
 def install_python(folder: Path) -> None:
@@ -79,7 +141,14 @@ def install_python(folder: Path) -> None:
     chroot(folder, "python3", "-m", "ensurepip", "--default-pip")
 
 
-def chroot(folder: Path, *command: str) -> None:
-    """Run a command in a tree."""
-    done = subprocess.run(["chroot", folder, *command], capture_output=True, text=True, check=False)
+def chroot(folder: Path, *command: str, **environment: str) -> None:
+    """Run a command in a tree, with /proc. Raises AssertionError with its output when it fails."""
+    enter = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", enter, folder, *command],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -9,24 +10,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
+from functools import cache
 from http.client import HTTPResponse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import aiohttp
 import httpx
-from conftest import PRODUCTION, Project, Server, clean_environment, free_port, started, wait_for
+from conftest import (
+    PRODUCTION,
+    TIMEOUT,
+    Project,
+    Server,
+    clean_environment,
+    free_port,
+    started,
+    wait_for,
+)
 from workers import EXTRA
 
 TOKEN = "a-token-of-the-tests-that-is-long-enough"
 """For API_TOKENS."""
 UNPRIVILEGED = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
-"""Root without the power of root: neither its user id nor a capability, but its files."""
+"""Runs a command as root without its user id and capabilities, but with access to its files."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """What runs, and where."""
+    """A running stack, and where it runs."""
 
     project: Project
     server: Server
@@ -41,7 +52,7 @@ class Stack:
         return f"http://127.0.0.1:{self.port}"
 
     def control(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Ask supervisord."""
+        """Run supervisorctl."""
         command = [self.project.bin / "supervisorctl", "-c", self.run / "supervisord.conf"]
         return subprocess.run(
             [*command, *arguments],
@@ -52,7 +63,7 @@ class Stack:
         )
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run one of the project's targets, as whoever has started it would."""
+        """Run a target of the project's Makefile, with the environment of the stack."""
         return subprocess.run(
             ["make", *arguments],
             cwd=self.project.path,
@@ -62,18 +73,20 @@ class Stack:
             check=False,
         )
 
-    def pid(self, name: str) -> int:
-        """Return the process that supervisord keeps under a name."""
-        return int(self.control("pid", f"site:{name}").stdout)
+    def pids(self) -> dict[str, int]:
+        """Return the processes of supervisord, nginx included, by name; 0 for one that is down."""
+        pids = {}
+        for line in self.control("status").stdout.splitlines():
+            pid = re.search(r" pid (\d+),", line)
+            pids[line.split()[0].removeprefix("site:")] = int(pid[1]) if pid else 0
+        return pids
 
-    def members(self) -> list[str]:
-        """Return the names of the application's own processes."""
-        lines = self.control("status").stdout.splitlines()
-        names = [line.split()[0].removeprefix("site:") for line in lines]
-        return [name for name in names if name != "nginx"]
+    def members(self) -> dict[str, int]:
+        """Return the application's own processes, as pids() does."""
+        return {name: pid for name, pid in self.pids().items() if name != "nginx"}
 
     def lines(self) -> list[dict[str, object]]:
-        """Return what nginx and the project have logged in JSON."""
+        """Return the lines that nginx and the project have logged in JSON."""
         text = self.server.output().splitlines()
         return [json.loads(line) for line in text if line.startswith("{")]
 
@@ -82,24 +95,30 @@ class Stack:
         return [line for line in self.lines() if line["logger"] == by and line.get("path") == path]
 
     def wrote(self, path: str, by: str, count: int = 1) -> list[dict[str, object]]:
-        """Return the lines of a path once there are so many: supervisord passes them on."""
-        wait_for(lambda: len(self.access(path, by)) >= count, f"{count} lines of {path}")
+        """Wait until there are so many lines of a path, and return them: supervisord is in between."""
+        wait_for(lambda: len(self.access(path, by)) >= count, f"{count} lines of {path} by {by}")
         return self.access(path, by)
 
 
 def answers(port: int) -> bool:
-    """Tell whether the project answers behind nginx."""
+    """Return True if the project responds behind nginx."""
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/livez", trust_env=False, timeout=5)
+        answer = httpx.get(f"http://127.0.0.1:{port}/livez", trust_env=False, timeout=TIMEOUT)
     except httpx.TransportError:
         return False
     return answer.status_code in {200, 301}
 
 
+@cache
+def make_static(project: Project) -> None:
+    """Compress the project's static files, once."""
+    project.make("static")
+
+
 @contextmanager
 def stack(project: Project, app_server: str, **environment: str) -> Iterator[Stack]:
     """Start the project behind nginx, with the handlers of EXTRA, on a port of its own."""
-    project.make("static")
+    make_static(project)
     with TemporaryDirectory() as name:  # whose path is short enough for the address of a socket
         folder = Path(name)
         # Imported by every Python, as the servers are started by the project's own files.
@@ -122,19 +141,20 @@ def stack(project: Project, app_server: str, **environment: str) -> Iterator[Sta
         ) as server:
             found = Stack(project, server, port, folder / "run", folder / "uploads", variables)
             count = 2 if app_server == "pool" else 1
-            wait_for(lambda: len(list(found.run.glob("app*.sock"))) == count, "its sockets")
-            wait_for(lambda: "STARTING" not in found.control("status").stdout, "all to run")
+            wait_for(
+                lambda: len(list(found.run.glob("app*.sock"))) == count, "a socket for each process"
+            )
             yield found
 
 
 def ask(address: int | Path, head: str, body: bytes = b"") -> tuple[int, Message, str]:
-    """Say something to a port or a Unix socket, which may stop listening in the middle of it.
+    """Send a request to a port or a Unix socket, whose server may stop reading in the middle of it.
 
-    Return status, headers and body of the answer.
+    Return status, headers and body of the response.
     """
     family = socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET
     with socket.socket(family) as connection:
-        connection.settimeout(20)
+        connection.settimeout(TIMEOUT)
         connection.connect(str(address) if isinstance(address, Path) else ("127.0.0.1", address))
         with suppress(ConnectionError):
             connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n" + body)
@@ -144,14 +164,14 @@ def ask(address: int | Path, head: str, body: bytes = b"") -> tuple[int, Message
 
 
 def publish(http: httpx.Client, base: str, title: str) -> None:
-    """Publish news by the JSON API, with TOKEN."""
+    """Publish news through the JSON API, with TOKEN."""
     news = {"title": title, "body": "Hello.", "published_at": "2026-01-01T00:00:00Z"}
     sent = {"Authorization": f"Bearer {TOKEN}"}
     assert http.post(f"{base}/api/news", json=news, headers=sent).status_code == 201
 
 
 async def talk(base: str, context: ssl.SSLContext | bool = True) -> object:
-    """Ping over the WebSocket of a site, and return the answer."""
+    """Send a ping over the WebSocket of a site, and return the response."""
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(
@@ -159,4 +179,4 @@ async def talk(base: str, context: ssl.SSLContext | bool = True) -> object:
         ) as websocket,
     ):
         await websocket.send_json({"type": "ping"})
-        return await websocket.receive_json(timeout=10)
+        return await websocket.receive_json(timeout=TIMEOUT)

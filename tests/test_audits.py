@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from conftest import PRODUCTION, Bake, Project, clean_environment
-from test_answers import everything_hostile
+from test_answers import hostile_answers
 
-ANSWERS = [{}, {"project_slug": "A.b_c-9", "database": "none"}, everything_hostile()]
+ANSWERS = [{}, {"project_slug": "A.b_c-9", "database": "none"}, hostile_answers()]
 """With another database each."""
 AUDITS = [
     ("hadolint", "deploy/docker/Dockerfile"),
@@ -58,7 +58,12 @@ def test_nginx_and_gixy_find_nothing(
     environment: dict[str, str], installed: Project, tmp_path: Path
 ) -> None:
     installed.make("certs")
-    command = [installed.bin / "python", "deploy/render.py", "nginx/nginx.conf", "nginx/site.conf"]
+    command = [
+        str(installed.bin / "python"),
+        "deploy/render.py",
+        "nginx/nginx.conf",
+        "nginx/site.conf",
+    ]
     with TemporaryDirectory() as run:  # whose path is short enough for the address of a socket
         variables = PRODUCTION | environment | {"RUN_FOLDER": run, "SERVICE_USER": getuser()}
         variables |= {"NGINX_ACCESS_LOG": str(tmp_path / "log")}
@@ -69,7 +74,7 @@ def test_nginx_and_gixy_find_nothing(
         done = subprocess.run(test, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert "warn" not in done.stderr
-        gixy = [Path(sys.executable).with_name("gixy"), "--format=json", f"{run}/nginx.conf"]
+        gixy = [str(Path(sys.executable).with_name("gixy")), "--format=json", f"{run}/nginx.conf"]
         done = subprocess.run(gixy, capture_output=True, text=True, check=False)
         found = json.loads(done.stdout)
     # site.conf says why Host is passed on as it is.

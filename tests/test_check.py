@@ -1,15 +1,30 @@
-"""The baked project's own gate, on every CPython from 3.11 that this machine has."""
+"""The gate of a baked project, ``make check``, for each Python, each database, and what was removed."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tomllib
+from email.utils import parseaddr
+from html import unescape
 from pathlib import Path
 
 import pytest
-from conftest import VERSIONS, Bake, Project, cookiecutter
+from conftest import (
+    SECRET,
+    VERSIONS,
+    Bake,
+    Project,
+    answers_at,
+    client,
+    cookiecutter,
+    free_port,
+    postgresql,
+    started,
+)
+from needs import needs
+from test_answers import hostile_answers
 
 OLDEST = 11
 UV = [sys.executable, "-m", "uv"]
@@ -31,32 +46,28 @@ def interpreters() -> dict[str, str]:
 
 
 INTERPRETERS = interpreters()
+FIRST, *OTHERS = sorted(INTERPRETERS, key=lambda version: int(version.split(".")[1]))
+DATABASES = ("none", "sqlite", "postgresql")
+CASES = [
+    (version, DATABASES[number % len(DATABASES)])
+    for number, version in enumerate((OTHERS or [FIRST]) * len(DATABASES))
+][: max(len(DATABASES), len(OTHERS))]
+"""Each Python but the first, and each database; the default project is checked with the first."""
 
 
-SORTED = sorted(INTERPRETERS, key=lambda version: int(version.split(".")[1]))
-CASES = [(version, "sqlite") for version in SORTED]
-CASES[1:2] = [(SORTED[1 % len(SORTED)], "none")]
-"""The default with every version but one, with which there is no database: each takes minutes.
-test_answers.py checks a project with PostgreSQL, and test_files.py that licences change no code."""
-
-
-@pytest.mark.parametrize(("version", "database"), CASES)
-def test_projects_pass_their_check(version: str, database: str, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    assert cookiecutter(tmp_path / "out", f"database={database}").returncode == 0
-    project = Project(tmp_path / "out/my-service", "my_service")
-    output = project.make("check", PYTHON=INTERPRETERS[version]).stdout
-    assert " passed" in output
-    assert "python " + version in output
-    assert "skipped" not in output.split("tests coverage")[-1].split("Required test")[-1]
+def check(project: Project, version: str, *targets: str) -> None:
+    """Run targets in a project, and note which versions of its dependencies it got."""
+    output = project.make(*targets, PYTHON=INTERPRETERS[version]).stdout
+    assert re.search(r"=+ \d+ passed in ", output), output[-1000:]
+    assert f"Python {version}." in output
     listed = [*UV, "pip", "freeze", "--exclude-editable", "--python", str(project.bin / "python")]
     got = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
     VERSIONS.mkdir(parents=True, exist_ok=True)
     (VERSIONS / version).write_text(f"Python {version}: {' '.join(got)}\n")
 
 
-def take_out(project: Project, feature: str, *paths: str) -> None:
-    """Do what the README says of a feature, and run the check."""
+def remove(project: Project, feature: str, *paths: str) -> None:
+    """Remove a feature as the README of the project says."""
     source = project.path / "src" / project.package
     for path in (source / feature, *(project.path / name for name in paths)):
         if path.is_dir():
@@ -69,133 +80,112 @@ def take_out(project: Project, feature: str, *paths: str) -> None:
         assert text.count(line) == 1
         text = text.replace(line, "")
     app.write_text(text)
-    project.make("check")
 
 
-def test_the_admin_can_be_taken_out(bake: Bake) -> None:
-    take_out(bake(), "admin", "tests/admin")
-
-
-def test_the_news_can_be_taken_out(bake: Bake) -> None:
-    project = bake()
+def remove_news(project: Project) -> None:
+    """Remove the news and their table."""
     sentence = project.readme().partition("Then delete ")[2].partition("What")[0]
     _, *paths, app = re.findall("`(.+?)`", sentence)
     assert app == "app.py"
     project.make("migrate")
-    undo = [project.bin / "alembic", "downgrade", "base"]
+    undo = [str(project.bin / "alembic"), "downgrade", "base"]
     subprocess.run(undo, cwd=project.path, check=True, capture_output=True)
     source = f"src/{project.package}"
-    take_out(project, "news", *(f"{source}/{p}" if "static" in p else p for p in paths))
+    remove(project, "news", *(f"{source}/{p}" if "static" in p else p for p in paths))
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql", "none"])
-def test_the_lock_has_what_is_needed_and_nothing_else(database: str, bake: Bake) -> None:
-    project = bake(database=database)
-    lock = (project.path / "requirements.txt").read_text()
-    listed = re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE)
-    command = [*UV, "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"]
-    command += ["--constraint", "requirements.txt", "--no-annotate", "--no-header"]
-    done = subprocess.run(
-        [*command, "--group", "deploy", "pyproject.toml"],
-        cwd=project.path,
+@pytest.fixture(scope="module")
+def default(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A default project for the first Python, which tests restore when they change it."""
+    folder = tmp_path_factory.mktemp("default") / "out"
+    folder.mkdir()
+    assert cookiecutter(folder).returncode == 0
+    return Project(folder / "my-service", "my_service")
+
+
+@pytest.fixture
+def changeable(default: Project, tmp_path: Path) -> Project:
+    """The default project as it was baked, with what is installed and cached."""
+    (tmp_path / "out").mkdir()
+    assert cookiecutter(tmp_path / "out").returncode == 0
+    for name in ("src", "tests", "migrations"):
+        shutil.rmtree(default.path / name)
+        shutil.copytree(tmp_path / "out/my-service" / name, default.path / name)
+    return default
+
+
+@pytest.mark.xdist_group("default")
+def test_default_project_passes_its_check_and_is_covered(default: Project) -> None:
+    check(default, FIRST, "lint", "coverage")
+
+
+@pytest.mark.xdist_group("default")
+def test_project_without_admin_passes_its_check(changeable: Project) -> None:
+    remove(changeable, "admin", "tests/admin")
+    check(changeable, FIRST, "check")
+
+
+@pytest.mark.xdist_group("default")
+def test_project_without_news_passes_its_check(changeable: Project) -> None:
+    remove_news(changeable)
+    check(changeable, FIRST, "check")
+
+
+def assert_answers_are_shown(project: Project, given: dict[str, str], log: Path) -> None:
+    """Read the answers back from the installed distribution, the data, and the page."""
+    metadata = subprocess.run(
+        [
+            *(project.bin / "python", "-c"),
+            "import importlib.metadata as m, json; d = m.metadata('hostile');"
+            "print(json.dumps([d['Summary'], d['Author-email']]))",
+        ],
         capture_output=True,
         text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert listed == re.findall(r"^([a-z0-9-]+)==", done.stdout, re.MULTILINE)
-
-
-MISTAKES = {
-    "lint": "import os\n",
-    "format": "X = [ 1 ]\n",
-    "types": 'Y: int = "text"\n',
-}
-
-
-def test_make_lint_and_format_do_their_work(bake: Bake) -> None:
-    project = bake()
-    project.make("lint")
-    file = project.path / "src" / project.package / "mistake.py"
-    for mistake in MISTAKES.values():
-        file.write_text(f'"""A module."""\n\n{mistake}')
-        with pytest.raises(AssertionError):
-            project.make("lint")
-    file.write_text(f'"""A module."""\n\n{MISTAKES["lint"]}\n{MISTAKES["format"]}')
-    project.make("format")
-    assert file.read_text() == '"""A module."""\n\nX = [1]\n'
-    project.make("lint")
-
-
-def test_make_test_insists_on_coverage_and_on_no_warning(bake: Bake) -> None:
-    project = bake()
-    tool = tomllib.loads((project.path / "pyproject.toml").read_text())["tool"]
-    assert tool["mypy"]["strict"] is True
-    assert tool["coverage"]["run"]["branch"] is True
-    assert tool["coverage"]["report"]["fail_under"] >= 95
-    assert "--cov" in tool["pytest"]["ini_options"]["addopts"]
-    first, *others = tool["pytest"]["ini_options"]["filterwarnings"]
-    assert first == "error"
-    assert [rule.rsplit(":", 1)[-1] for rule in others] == ["aiohttp_session"]
-
-
-def test_uv_is_installed_where_there_is_none(bake: Bake, tmp_path: Path) -> None:
-    project = bake()
-    folders = os.environ["PATH"].split(os.pathsep)
-    without = [folder for folder in folders if not (Path(folder) / "uv").exists()]
-    python = str(Path(sys._base_executable).absolute())  # type: ignore[attr-defined]
-    project.make("install", PYTHON=python, PATH=os.pathsep.join(without))
-    assert (project.bin / "uv").exists()
-    assert (project.bin / "adev").exists()
-
-
-def test_make_lists_its_targets(installed: Project) -> None:
-    output = installed.make().stdout
-    for target in "install dev run serve test lint format check static clean".split():  # noqa: SIM905
-        assert f"make {target} " in output
-
-
-def test_make_says_what_is_missing(bake: Bake, tmp_path: Path) -> None:
-    project = bake()
-    old = tmp_path / "python-of-old"
-    old.write_text("#!/bin/sh\necho 'Python 3.11 or newer is needed' >&2; exit 1\n")
-    old.chmod(0o755)
-    with pytest.raises(AssertionError, match=r"Python 3\.11 or newer is needed"):
-        project.make("install", f"PYTHON={old}")
-
-
-def test_make_static_makes_what_the_wheel_and_clean_know_of(bake: Bake, tmp_path: Path) -> None:
-    project = bake()
-    output = project.make("static").stdout
-    static = project.path / "src" / project.package / "static"
-    siblings = sorted(path.name for path in static.glob("*.br"))
-    assert siblings == [
-        f"{name}.br"
-        for name in ("favicon.svg", "live.js", "news.css", "news.js", "site.css", "theme.js")
-    ]
-    assert str(static.relative_to(project.path) / "site.css.br") in output
-    subprocess.run(["git", "init", "--quiet", project.path], check=True)
-    build = [*UV, "build", "--quiet", "--wheel", "--python", str(project.bin / "python")]
-    subprocess.run([*build, "--out-dir", str(tmp_path / "dist")], cwd=project.path, check=True)
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
-    names = subprocess.run(
-        ["python3", "-m", "zipfile", "--list", wheel], capture_output=True, text=True, check=True
-    ).stdout
-    for name in ("static/site.css.br", "static/site.css.gz", "templates/base.html", "py.typed"):
-        assert name in names
-    assert "admin/templates/overview.html" in names
-    project.make("clean")
-    assert not list(static.glob("*.br"))
-    assert not (project.path / ".venv").exists()
-    assert (project.path / ".env").exists()
-
-
-def test_make_secret_prints_a_key_that_production_takes(installed: Project, tmp_path: Path) -> None:
-    key = installed.make("secret").stdout.strip()
-    program = f"from {installed.package}.settings import load_settings; load_settings()"
-    subprocess.run(
-        [installed.bin / "python", "-c", program],
-        cwd=tmp_path,
-        env={"SECRET_KEYS": key, "ENVIRONMENT": "production"},
         check=True,
     )
+    summary, author = json.loads(metadata.stdout)
+    assert summary == given["description"]
+    assert parseaddr(author)[1] == given["author_email"]
+
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [str(project.bin / "python"), "-m", project.package, "--port", str(port)]
+    with (
+        postgresql.postgresql() as server,
+        started(
+            command,
+            log,
+            answers_at(f"{url}/livez"),
+            project.path,
+            ENVIRONMENT="production",
+            SECRET_KEYS=SECRET,
+            DATABASE_URL=server.url(),
+        ),
+        client() as http,
+    ):
+        data = http.get(f"{url}/about", headers={"Accept": "application/json"}).json()
+        page = http.get(f"{url}/about", headers={"Accept": "text/html"}).text
+    assert data == {
+        "name": given["project_name"],
+        "description": given["description"],
+        "author": given["author_name"],
+    }
+    shown = [unescape(text) for text in re.findall(r'<dd dir="auto">(.*)</dd>', page)]
+    assert shown == [given["project_name"], given["author_name"]]
+    assert "<script>alert" not in page
+
+
+@pytest.mark.parametrize(
+    ("version", "database"),
+    [
+        pytest.param(*case, marks=needs(*["initdb"] if case[1] == "postgresql" else []))
+        for case in CASES
+    ],
+)
+def test_project_without_a_default_answer_passes_its_check(
+    version: str, database: str, bake: Bake, tmp_path: Path
+) -> None:
+    given = hostile_answers(database=database)
+    project = bake(**given)
+    check(project, version, "check")
+    if database == "postgresql":
+        assert_answers_are_shown(project, given, tmp_path / "log")

@@ -49,7 +49,12 @@ print({{key: float(value) for key, value in Settings() if isinstance(value, (int
 
 def gunicorn(project: Project, **environment: str) -> dict[str, str]:
     """Return gunicorn's configuration, as it prints it."""
-    command = [project.bin / "gunicorn", "--config", "deploy/gunicorn.conf.py", "--print-config"]
+    command = [
+        str(project.bin / "gunicorn"),
+        "--config",
+        "deploy/gunicorn.conf.py",
+        "--print-config",
+    ]
     done = subprocess.run(
         command,
         cwd=project.path,

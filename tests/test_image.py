@@ -5,9 +5,8 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -32,18 +31,17 @@ from conftest import (
     upload,
     wait_for,
 )
-from debian import BUNDLE, tree
+from debian import BUNDLE, base
 from load import load
+from needs import needs
 from stack import TOKEN, ask, publish, talk
-from test_answers import everything_hostile
+from test_answers import hostile_answers
 from workers import EXTRA, run
 
-pytestmark = pytest.mark.xdist_group("debian")
+pytestmark = [pytest.mark.xdist_group("image"), needs("containers", "podman", "runc")]
 
 MIB = 1024**2
 PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-SLIM = ["usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists"]
-"""What the base of the Docker library does not have either."""
 LOCKED = ["--cap-drop=all", "--security-opt=no-new-privileges", "--read-only", "--tmpfs=/tmp"]
 VOLUMES = ["--tmpfs=/app/run", "--volume=uploads:/app/uploads", "--volume=kept:/app/data"]
 LIMITS = ["nofile=20000:20000", "nproc=4096:4096"]
@@ -73,15 +71,14 @@ class Engine:
         """The command, as a shell has it."""
         return shlex.join(self._command)
 
-    def ask(self, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    def ask(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         """Run podman, and return how that ended."""
         command = [*self._command, *map(str, arguments)]
-        options = {"capture_output": True, "text": True, "timeout": 300} | options
-        return subprocess.run(command, check=False, **options)  # type: ignore[call-overload]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
-    def __call__(self, *arguments: object, **options: object) -> str:
+    def __call__(self, *arguments: object) -> str:
         """Run podman and return what it says. Raises AssertionError when it fails."""
-        done = self.ask(*arguments, **options)
+        done = self.ask(*arguments)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         return done.stdout.strip()
 
@@ -159,12 +156,12 @@ class Container:
 
     def wait(self) -> int:
         """Return the exit status, once it has ended."""
-        return int(self.engine("wait", self.name, timeout=60))
+        return int(self.engine("wait", self.name))
 
 
 @contextmanager
 def container(
-    engine: Engine, image: str, *options: str, port: int, command: tuple[str, ...] = (), **env: str
+    engine: Engine, image: str, *options: str, port: int, env: Mapping[str, str]
 ) -> Iterator[Container]:
     """Start a container, which is removed in the end."""
     name = f"test-{next(NUMBERS)}"
@@ -173,7 +170,7 @@ def container(
     options += tuple(f"--env={key}={value}" for key, value in env.items())
     places = ("--network=host", "--log-driver=k8s-file", f"--name={name}")
     try:
-        engine("run", "--detach", *places, *options, image, *command)
+        engine("run", "--detach", *places, *options, image)
         yield Container(engine, name, port)
     finally:
         engine("rm", "--force", "--time=0", "--ignore", name)
@@ -185,10 +182,10 @@ def serving(engine: Engine, image: str, *options: str, **env: str) -> Iterator[C
     port = int(env.get("LISTEN_PORT") or free_port())
     local = {"PORT": str(port), "LISTEN_ADDRESS": "127.0.0.1", "HOST": "127.0.0.1"}
     env = PRODUCTION | local | {"DRAIN_TIMEOUT": "2"} | env
-    with container(engine, image, *options, port=port, **env) as found:
+    with container(engine, image, *options, port=port, env=env) as found:
         ready = answers_at(f"{found.base}/livez")
         try:
-            wait_for(ready, "the container to answer", 30)
+            wait_for(ready, "the container to answer")
         except AssertionError:
             raise AssertionError(found.log()) from None
         yield found
@@ -200,18 +197,10 @@ def engine() -> Iterator[Engine]:
     with TemporaryDirectory(prefix="image-") as name:
         folder = Path(name)
         engine = Engine(folder)
-        base = tree(folder / "base")
-        # As in the base of the Docker library, so that installing nginx does not start it.
-        policy = base / "usr/sbin/policy-rc.d"
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
-        pack = ["tar", "--create", "--directory", str(base), *(f"--exclude=./{p}/*" for p in SLIM)]
         environment = (f"--change=ENV PATH={PATH}", f"--change=ENV SSL_CERT_FILE={BUNDLE}")
         try:
-            with subprocess.Popen([*pack, "."], stdout=subprocess.PIPE) as packing:
-                image = f"localhost/python:{TAG}"  # which podman takes for python:TAG
-                engine("import", *environment, "-", image, stdin=packing.stdout)
-            shutil.rmtree(base)
+            # Which podman takes for python:TAG.
+            engine("import", *environment, base(), f"localhost/python:{TAG}")
             yield engine
         finally:
             engine("rm", "--all", "--force", "--time=0")
@@ -231,8 +220,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def images(engine: Engine, project: Project) -> dict[str, str]:
     """Both images, by the names of their stages."""
     told = project.make("image", f"ENGINE={engine.command}", **BUILD).stdout
-    options = ("--file=deploy/docker/Dockerfile", "--layers", "--target=app")
-    options += ("--build-arg=VERSION=0.1.0", "--build-arg=REVISION=unknown")
+    options = ["--file=deploy/docker/Dockerfile", "--layers", "--target=app"]
+    options += ["--build-arg=VERSION=0.1.0", "--build-arg=REVISION=unknown"]
     return {
         "site": told.splitlines()[-1],
         "app": engine.build(project.path, *options),
@@ -286,7 +275,7 @@ def test_the_labels_say_what_it_is(engine: Engine, images: dict[str, str]) -> No
 
 
 def test_a_label_holds_any_text(engine: Engine, bake: Bake, tmp_path: Path) -> None:
-    given = everything_hostile()
+    given = hostile_answers()
     dockerfile = (bake(**given).path / "deploy/docker/Dockerfile").read_text()
     (label,) = re.findall(r"^LABEL (?:.*\\\n)*.*\n", dockerfile, re.MULTILINE)
     (tmp_path / "Dockerfile").write_text("FROM scratch\n" + label)
@@ -508,7 +497,7 @@ def test_prestart_is_read_before_the_server_starts(
         assert found.log().startswith("migrating in /app\n")
         wait_for(lambda: str(found.processes()).count("bin/gunicorn") == 4, "three workers")
     script.write_text("echo migrating\nfalse\necho done\n")
-    with container(engine, images["site"], mount, port=0, **PRODUCTION) as found:
+    with container(engine, images["site"], mount, port=0, env=PRODUCTION) as found:
         assert found.wait() == 1
         assert found.log() == "migrating\n"
 
@@ -532,7 +521,9 @@ def test_the_database_outlives_the_containers_that_share_it(
     with ExitStack() as stack, client() as http:
         both = [
             stack.enter_context(
-                container(engine, images["app"], *options, port=port, PORT=str(port), **variables)
+                container(
+                    engine, images["app"], *options, port=port, env=variables | {"PORT": str(port)}
+                )
             )
             for port in (free_port(), free_port())
         ]
@@ -551,7 +542,7 @@ def test_the_database_outlives_the_containers_that_share_it(
 
 def test_a_wrong_setting_is_named(engine: Engine, images: dict[str, str]) -> None:
     for image in images.values():
-        with container(engine, image, port=0, LOG_LEVEL="LOUD") as found:
+        with container(engine, image, port=0, env={"LOG_LEVEL": "LOUD"}) as found:
             assert found.wait() == 1
             assert "LOG_LEVEL: " in found.log()
             assert "SECRET_KEYS: " in found.log()
@@ -681,12 +672,14 @@ def test_what_compose_runs(
     local = {"LISTEN_ADDRESS": "127.0.0.1", "LISTEN_PORT": str(port := free_port())}
     options, env = options_of(app, settings)
     there, env_there = options_of(nginx, settings)
-    with container(engine, images["app"], *options_of(migrate, settings)[0], port=0) as once:
+    with container(
+        engine, images["app"], *options_of(migrate, settings)[0], port=0, env={}
+    ) as once:
         assert once.wait() == 0
         assert once.migrations() == [CONNECTED, UPGRADED]
     with (
-        container(engine, images["app"], *options, *extra, port=port, **env) as inner,
-        container(engine, images["site"], *there, port=port, **env_there | local) as outer,
+        container(engine, images["app"], *options, *extra, port=port, env=env) as inner,
+        container(engine, images["site"], *there, port=port, env=env_there | local) as outer,
         client() as http,
     ):
         wait_for(outer.healthy, "both to answer")

@@ -1,205 +1,189 @@
-"""What reaches all workers, and all who look: the bus, WebSockets, announcements, logs."""
+"""Several workers: messages over the bus and WebSockets, announcements, and the log in the admin."""
 
 import asyncio
 import os
 import signal
-import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
 
 import aiohttp
-from conftest import (
-    PASSWORD,
-    PRODUCTION,
-    SCREENSHOTS,
-    Project,
-    Server,
-    Tab,
-    answers_at,
-    free_port,
-    gunicorn,
-    lines,
-    started,
-)
+from conftest import PASSWORD, SCREENSHOTS, TIMEOUT, Project, Tab, client, free_port, wait_for
+from needs import needs
 from playwright.sync_api import Browser, Page
 from workers import Workers, run, workers
 
 CLIENTS, MESSAGES = 500, 200
 
-T = TypeVar("T")
-
 
 class Listener:
-    """A WebSocket, and the numbers that came over it."""
+    """A WebSocket, and the numbers that it has received."""
 
     def __init__(self, ws: aiohttp.ClientWebSocketResponse) -> None:
-        self.ws = ws
         self.numbers: list[int] = []
         self.changed = asyncio.Condition()
-        self.task = asyncio.create_task(self._listen())
+        self.closed = asyncio.create_task(self._listen(ws))
 
-    async def _listen(self) -> None:
-        async for message in self.ws:
+    async def _listen(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in ws:
             async with self.changed:
                 self.numbers.append(message.json()["number"])
                 self.changed.notify_all()
 
     async def have(self, count: int) -> None:
-        """Return once so many have come."""
-        async with self.changed:
+        """Wait until so many numbers have come."""
+        async with self.changed, asyncio.timeout(TIMEOUT):
             await self.changed.wait_for(lambda: len(self.numbers) >= count)
 
 
 class Audience:
-    """Many listeners, and somebody who publishes."""
+    """Listeners of known workers, and a publisher."""
 
     def __init__(self, site: Workers) -> None:
-        self.base = f"http://127.0.0.1:{site.port}"
+        self.site = site
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), headers={"Origin": self.base}
+            connector=aiohttp.TCPConnector(limit=0), headers={"Origin": site.base}
         )
 
-    async def listeners(self, count: int) -> list[Listener]:
-        """Open so many WebSockets."""
-        url = f"{self.base}/live"
-        opened = (self.session.ws_connect(url, protocols=("live.v1",)) for _ in range(count))
-        return [Listener(ws) for ws in await asyncio.gather(*opened)]
+    async def listeners(self, worker: int, count: int) -> list[Listener]:
+        """Open so many WebSockets to a worker."""
+        url = f"{self.site.base}/live"
+        with self.site.only(worker):
+            opened = (self.session.ws_connect(url, protocols=("live.v1",)) for _ in range(count))
+            return [Listener(ws) for ws in await asyncio.gather(*opened)]
 
     async def publish(self, *numbers: int) -> None:
-        """Publish, one after the other; without a pause over the same connection."""
-        for number in numbers:
-            async with self.session.post(f"{self.base}/publish?number={number}") as response:
-                assert response.status == 200
+        """Publish the numbers in order, through one worker."""
+        async with aiohttp.ClientSession() as session:
+            for number in numbers:
+                url = f"{self.site.base}/publish?number={number}"
+                async with session.post(url) as response:
+                    assert response.status == 200
 
 
-def seconds(function: Callable[[T], object], argument: T) -> float:
-    """Call the function, and return how long that took."""
-    began = time.monotonic()
-    function(argument)
-    return time.monotonic() - began
+async def received(listeners: Iterable[Listener], *numbers: int) -> None:
+    """Wait until each listener has received these numbers; fail if it received any other.
 
-
-def open_files(pid: int) -> int:
-    """Return how many files and sockets a process has open."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-async def got(listeners: Iterable[Listener], numbers: list[int]) -> None:
-    """Return once each has got just these."""
+    As they come in order, a number that comes twice is seen when the next one has come.
+    """
     for each in listeners:
-        await asyncio.wait_for(each.have(len(numbers)), 60)
-    await asyncio.sleep(0.2)  # for what should not come
-    assert all(each.numbers == numbers for each in listeners)
+        await each.have(len(numbers))
+    assert all(each.numbers == [*numbers] for each in listeners)
 
 
-def test_everybody_gets_everything_once_and_in_order(installed: Project, tmp_path: Path) -> None:
-    async def ask(site: Workers) -> None:
+def test_every_client_of_every_worker_receives_each_message_once_and_in_order(
+    installed: Project, tmp_path: Path
+) -> None:
+    async def publish_to_many(site: Workers) -> None:
         audience = Audience(site)
         async with audience.session:
-            listeners = await audience.listeners(CLIENTS)
-            assert min(map(open_files, site.pids())) > CLIENTS // 10  # both have their share
-            numbers = list(range(MESSAGES))
-            await audience.publish(*numbers)
-            await got(listeners, numbers)
+            first, second = [
+                await audience.listeners(worker, CLIENTS // 2) for worker in site.pids()
+            ]
+            await audience.publish(*range(MESSAGES))
+            await received([*first, *second], *range(MESSAGES))
+            await audience.publish(MESSAGES)
+            await received([*first, *second], *range(MESSAGES + 1))
 
     with workers(installed, tmp_path, MAX_WEBSOCKETS=str(CLIENTS)) as site:
-        run(ask(site))
+        run(publish_to_many(site))
 
 
-def test_a_killed_worker_is_not_missed(installed: Project, tmp_path: Path) -> None:
-    async def ask(site: Workers) -> None:
+def test_killed_worker_is_replaced_and_the_others_miss_no_message(
+    installed: Project, tmp_path: Path
+) -> None:
+    async def kill_one(site: Workers) -> None:
         audience = Audience(site)
-        before = site.pids()
+        killed, *others = before = sorted(site.pids())
         async with audience.session:
-            listeners = await audience.listeners(60)
+            cut = await audience.listeners(killed, 20)
+            survivors = [each for pid in others for each in await audience.listeners(pid, 20)]
             await audience.publish(1)
-            await got(listeners, [1])
-            os.kill(min(before), signal.SIGKILL)
-            joined = asyncio.create_task(asyncio.to_thread(seconds, site.wait_for_others, before))
-            await asyncio.wait([each.task for each in listeners], timeout=1)
-            survivors = [each for each in listeners if not each.task.done()]
-            assert 0 < len(survivors) < 60
-            await audience.publish(2)  # by one of the other two
-            await got(survivors, [1, 2])
-            assert await joined < site.started_in
-            assert len(list(site.bus.iterdir())) == 3  # and nothing is left of the dead one
-            newcomers = await audience.listeners(60)
-            await audience.publish(3)
-            await got(survivors, [1, 2, 3])
-            await got(newcomers, [3])
+            await received([*cut, *survivors], 1)
+            os.kill(killed, signal.SIGKILL)
+            async with asyncio.timeout(TIMEOUT):
+                await asyncio.gather(*(each.closed for each in cut))
+            await audience.publish(2)  # perhaps before the worker is replaced
+            await received(survivors, 1, 2)
+            await asyncio.to_thread(site.wait_until_replaced, {killed}, set(before))
+            (newcomer,) = site.pids() - set(before)
+            assert site.pids() == {newcomer, *others}
+            assert len(list(site.bus.iterdir())) == 3  # the killed worker's socket is removed
+            newly = await audience.listeners(newcomer, 20)
+            for number in (3, 4):
+                await audience.publish(number)
+            await received(survivors, 1, 2, 3, 4)
+            await received(newly, 3, 4)
+            assert not any(each.closed.done() for each in survivors)
 
-    with workers(installed, tmp_path, count=3, MAX_WEBSOCKETS="200") as site:
-        run(ask(site))
+    with workers(installed, tmp_path, count=3) as site:
+        run(kill_one(site))
 
 
-def reads(page: Page, selector: str, text: str) -> None:
-    """Return once the element reads so."""
+def shows(page: Page, selector: str, text: str) -> None:
+    """Wait until the element contains the text."""
     page.locator(selector).filter(has_text=text).wait_for()
 
 
-def test_an_announcement_and_the_logs_in_a_browser(
+def visit_each_worker(site: Workers, path: str) -> None:
+    """Send a request to each worker, whose process id is appended to the path."""
+    for worker in site.pids():
+        with site.only(worker), client() as http:
+            assert http.get(f"{site.base}{path}{worker}").status_code == 200
+
+
+@needs("chromium")
+def test_log_tail_log_level_and_announcement_reach_all_workers_and_pages(
     installed: Project, account: str, browser: Browser, tab: Tab, tmp_path: Path
 ) -> None:
     port = free_port()
-    base = f"http://127.0.0.1:{port}"
-    command = gunicorn(installed, "--bind", f"127.0.0.1:{port}", "--workers", "2")
-    variables = PRODUCTION | {"ADMIN_USERS": account, "DRAIN_TIMEOUT": "0.5"}
+    variables = {"ADMIN_USERS": account, "DRAIN_TIMEOUT": "0.5"}
     context = browser.new_context()
     visitor, admin = Tab(context.new_page()), tab
-
-    def server(log: str) -> AbstractContextManager[Server]:
-        return started(
-            command, tmp_path / log, answers_at(f"{base}/livez"), installed.path, **variables
-        )
-
-    with server("first") as first:
-        visitor.page.goto(f"{base}/about")
-        reads(visitor.page, "#live", "Live")
+    with workers(installed, tmp_path, port=port, **variables) as site:
+        visitor.page.goto(f"{site.base}/about")
+        shows(visitor.page, "#live", "Live")
         page = admin.page
-        page.goto(f"{base}/admin/logs/")
+        page.goto(f"{site.base}/admin/logs/")
         page.get_by_label("Name").fill("ada")
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
-        reads(page, "#state", "Live")
-        for number in range(20):  # of both workers
-            visitor.page.goto(f"{base}/about?{number}")
-        for number in range(20):
-            reads(page, "#records", f"path=/about?{number} ")
+        shows(page, "#state", "Live")
+        visit_each_worker(site, "/about?")
+        for worker in site.pids():
+            shows(page, "#records", f"path=/about?{worker} ")
         pids = {row.split("\t")[1] for row in page.locator("#records tr").all_inner_texts()}
-        assert len(pids) == 2
+        assert pids == {str(worker) for worker in site.pids()}
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=SCREENSHOTS / "logs.png")
 
         page.get_by_label("Text").fill("?WANTED")
         page.get_by_label("Text").press("Enter")
-        reads(page, "#state", "Live")
+        shows(page, "#state", "Live")
         for path in ("/about?other", "/about?wanted"):
-            visitor.page.goto(base + path)
-        reads(page, "#records", "path=/about?wanted")
+            visitor.page.goto(site.base + path)
+        shows(page, "#records", "path=/about?wanted")
         assert page.locator("#records tr").count() == 1
 
         page.get_by_label("Level").nth(1).select_option("ERROR")
-        page.get_by_label("Minutes").fill("1")
+        page.get_by_label("Minutes").fill("60")
         page.get_by_role("button", name="Switch").click()
         page.get_by_text("ERROR, by ada, until").wait_for()
-        for _ in range(20):
-            visitor.page.goto(f"{base}/about?unseen")
-        switched = [line for line in lines(first) if "log level is ERROR" in str(line["event"])]
-        assert len(switched) == 2
-        assert not [line for line in lines(first) if line.get("path") == "/about?unseen"]
+        wait_for(
+            lambda: site.server.output().count("log level is ERROR") == 2, "both workers to switch"
+        )
+        visit_each_worker(site, "/about?unseen-")
+        assert "/about?unseen" not in site.server.output()
 
-        page.goto(f"{base}/admin/")
-        reads(visitor.page, "#live", "Live")
+        page.goto(f"{site.base}/admin/")
+        shows(visitor.page, "#live", "Live")
         page.get_by_label("What all open pages show at once").fill("<b>We close at 6</b>")
         page.get_by_role("button", name="Announce").click()
-        reads(visitor.page, "#announcement", "<b>We close at 6</b>")
-        reads(page, "#live", "Live")
-        first.stop(signal.SIGTERM)
-    reads(visitor.page, "#live", "Offline, trying again")
-    with server("second"):
-        reads(visitor.page, "#live", "Live")
+        shows(visitor.page, "#announcement", "<b>We close at 6</b>")
+        shows(page, "#live", "Live")
+        site.server.stop(signal.SIGTERM)
+    shows(visitor.page, "#live", "Offline, trying again")
+    with workers(installed, tmp_path, port=port, **variables):
+        shows(visitor.page, "#live", "Live")
     context.close()
     for wrong in (*visitor.wrong, *admin.wrong):
         assert "ERR_CONNECTION_REFUSED" in wrong  # while it was stopped

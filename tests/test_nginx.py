@@ -1,12 +1,15 @@
-"""Behind nginx: downloads that it sends itself, and a chain of two."""
+"""The project behind nginx: X-Accel-Redirect, forwarded headers, and a chain of two proxies."""
 
 import os
 import signal
 from pathlib import Path
 
 import httpx
-from conftest import PASSWORD, Project, Server, client, free_port, lines, sign_in
+from conftest import PASSWORD, TIMEOUT, Project, Server, client, free_port, lines, sign_in
+from needs import needs
 from nginx import proxied
+
+pytestmark = needs("nginx")
 
 
 def access(server: Server, path: str) -> list[dict[str, object]]:
@@ -33,7 +36,9 @@ server {{
 """
 
 
-def test_nginx_sends_the_files(installed: Project, account: str, tmp_path: Path) -> None:
+def test_nginx_sends_downloads_with_the_headers_of_the_application(
+    installed: Project, account: str, tmp_path: Path
+) -> None:
     port = free_port()
     base = f"http://127.0.0.1:{port}"
     servers = ACCEL.format(port=port, folder=tmp_path)
@@ -68,7 +73,7 @@ def test_nginx_sends_the_files(installed: Project, account: str, tmp_path: Path)
         assert http.get(base + path).status_code == 401
         assert http.get(direct).status_code == 404
     statuses = [(line["status"], line["bytes"]) for line in access(server, path)]
-    assert statuses[:2] == [(200, 0), (200, 0)]  # nginx sent what was more
+    assert statuses[:2] == [(200, 0), (200, 0)]  # nginx has sent the content
 
 
 CHAIN = """
@@ -94,8 +99,10 @@ server {{
 """
 
 
-def test_a_chain_of_proxies(installed: Project, account: str, tmp_path: Path) -> None:
-    """From 127.0.0.2 over the outer nginx (127.0.0.3) and the inner one to a Unix socket."""
+def test_client_and_scheme_are_found_behind_a_chain_of_proxies(
+    installed: Project, account: str, tmp_path: Path
+) -> None:
+    """From 127.0.0.2 through the outer nginx (127.0.0.3) and the inner one to a Unix socket."""
     outer, inner = free_port(), free_port()
     base = f"http://127.0.0.1:{outer}"
     servers = CHAIN.format(outer=outer, inner=inner)
@@ -104,7 +111,7 @@ def test_a_chain_of_proxies(installed: Project, account: str, tmp_path: Path) ->
     transport = httpx.HTTPTransport(local_address="127.0.0.2")
     with (
         proxied(installed, tmp_path, outer, servers, **trusting) as server,
-        httpx.Client(transport=transport, headers=spoofed, timeout=10) as http,
+        httpx.Client(transport=transport, headers=spoofed, timeout=TIMEOUT) as http,
     ):
         assert http.get(f"{base}/about").headers["Strict-Transport-Security"]
         form = {"name": "ada", "password": PASSWORD}
@@ -119,7 +126,7 @@ def test_a_chain_of_proxies(installed: Project, account: str, tmp_path: Path) ->
         assert not any(attribute.startswith("Domain") for attribute in attributes)
         page = http.get(f"{base}/admin/", headers={"Cookie": cookie})
         assert page.status_code == 200
-        # As another name, which any host could set, it means nothing.
+        # Under the name without the prefix, which any host could set, it is ignored.
         renamed = {"Cookie": cookie.removeprefix("__Host-")}
         assert http.get(f"{base}/admin/", headers=renamed).status_code == 401
     for path in ("/about", "/admin/login", "/admin/"):
@@ -141,7 +148,9 @@ server {{
 """
 
 
-def test_behind_nginx_the_client_is_the_client(installed: Project, tmp_path: Path) -> None:
+def test_client_scheme_and_request_id_are_taken_from_nginx(
+    installed: Project, tmp_path: Path
+) -> None:
     port = free_port()
     servers = BEHIND.format(port=port)
     trusting = {"TRUSTED_PROXIES": "unix"}

@@ -1,4 +1,4 @@
-"""The baked application under every server, as a process of its own, asked over real sockets."""
+"""The project under every server, as a process of its own, over real sockets."""
 
 import signal
 from pathlib import Path
@@ -18,7 +18,9 @@ from conftest import (
 
 
 @pytest.mark.parametrize("kind", ["port", "unix", "GunicornWebWorker", "GunicornUVLoopWebWorker"])
-def test_it_starts_serves_and_stops(kind: str, installed: Project, tmp_path: Path) -> None:
+def test_server_serves_pages_logs_requests_and_stops(
+    kind: str, installed: Project, tmp_path: Path
+) -> None:
     port, uds = free_port(), tmp_path / "server.sock"
     address = None if kind == "port" else uds
     command = {
@@ -57,7 +59,7 @@ def test_it_starts_serves_and_stops(kind: str, installed: Project, tmp_path: Pat
     }
 
 
-def test_signals_let_go_of_silent_connections(installed: Project, tmp_path: Path) -> None:
+def test_signal_stops_server_despite_an_idle_connection(installed: Project, tmp_path: Path) -> None:
     variables = PRODUCTION | {"DRAIN_TIMEOUT": "0.5"}
     for number in (signal.SIGINT, signal.SIGTERM):
         port = free_port()
@@ -73,7 +75,7 @@ def test_signals_let_go_of_silent_connections(installed: Project, tmp_path: Path
         assert [line["event"] for line in lines(server)][-1] == "draining 1 connections"
 
 
-def test_make_run_and_make_serve(installed: Project, tmp_path: Path) -> None:
+def test_make_run_and_make_serve_stop_on_ctrl_c(installed: Project, tmp_path: Path) -> None:
     for target in ("run", "serve"):
         port = free_port()
         ready = answers_at(f"http://127.0.0.1:{port}/livez")
@@ -83,8 +85,8 @@ def test_make_run_and_make_serve(installed: Project, tmp_path: Path) -> None:
         assert "Traceback" not in server.output()
 
 
-def test_production_refuses_the_example(installed: Project, tmp_path: Path) -> None:
-    """With .env as `make install` made it, and production asked for."""
+def test_production_refuses_the_key_of_the_example(installed: Project, tmp_path: Path) -> None:
+    """With .env as `make install` has made it, but for ENVIRONMENT."""
     for command in (standalone(installed, "--port", "0"), gunicorn(installed)):
         with (
             pytest.raises(AssertionError) as error,

@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -21,6 +22,7 @@ import httpx
 import pytest
 from conftest import (
     PRODUCTION,
+    TIMEOUT,
     Project,
     answers_at,
     clean_environment,
@@ -31,27 +33,34 @@ from conftest import (
     wait_for,
 )
 from load import load
+from needs import needs
 from stack import Stack, ask, stack, talk
 from workers import run
 
+pytestmark = needs("nginx", "user namespaces")
+
 MIB = 1024**2
+KINDS = [
+    pytest.param(kind, marks=pytest.mark.xdist_group(f"stack-{kind}"))
+    for kind in ("gunicorn", "pool")
+]
 
 
-@pytest.fixture(params=["gunicorn", "pool"], scope="module")
+@pytest.fixture(params=KINDS, scope="module")
 def site(request: pytest.FixtureRequest, installed: Project, account: str) -> Iterator[Stack]:
-    with stack(installed, request.param, ADMIN_USERS=account) as found:
+    # Half the default: nginx closes an idle connection after 2 seconds, and the application later.
+    with stack(installed, request.param, ADMIN_USERS=account, DRAIN_TIMEOUT="2.5") as found:
         yield found
 
 
-def test_nobody_has_privileges(site: Stack) -> None:
-    pids = [site.server.process.pid, *(site.pid(name) for name in ("nginx", *site.members()))]
-    for pid in pids:
+def test_no_process_has_capabilities(site: Stack) -> None:
+    for pid in (site.server.process.pid, *site.pids().values()):
         status = Path(f"/proc/{pid}/status").read_text()
         capabilities = re.findall(r"^Cap(?:Prm|Eff|Inh|Amb):\t(\w+)", status, re.MULTILINE)
         assert set(capabilities) == {"0" * 16}, status
 
 
-def test_a_page_comes_from_the_application(site: Stack) -> None:
+def test_page_comes_from_the_application_and_is_logged_by_both(site: Stack) -> None:
     with client() as http:
         page = http.get(f"{site.base}/about")
     assert page.status_code == 200
@@ -62,15 +71,14 @@ def test_a_page_comes_from_the_application(site: Stack) -> None:
     assert (line["client"], line["scheme"]) == ("127.0.0.1", "http")
 
 
-def test_the_database_is_brought_up_to_date_once(site: Stack) -> None:
-    """And not by each process."""
+def test_database_is_migrated_once_and_not_by_each_process(site: Stack) -> None:
     migrations = [line for line in site.lines() if line["logger"] == "alembic.runtime.migration"]
     upgrades = [line for line in migrations if "Running upgrade" in str(line["event"])]
     assert (len(upgrades), len(migrations)) == (1, 3)
     assert httpx.get(f"{site.base}/readyz", trust_env=False).status_code == 200
 
 
-def test_static_files_come_from_nginx(site: Stack) -> None:
+def test_static_files_are_served_by_nginx_alone(site: Stack) -> None:
     source = site.project.path / "src" / site.project.package / "static/site.css"
     with client() as http:
         page = http.get(site.base + "/").text
@@ -112,7 +120,7 @@ def test_static_files_come_from_nginx(site: Stack) -> None:
     assert not got["access"]
 
 
-def test_a_symbolic_link_leads_nowhere(site: Stack) -> None:
+def test_symbolic_link_among_static_files_is_404(site: Stack) -> None:
     link = site.project.path / "src" / site.project.package / "static/link.css"
     link.symlink_to("/etc/hostname")
     try:
@@ -122,7 +130,7 @@ def test_a_symbolic_link_leads_nowhere(site: Stack) -> None:
         link.unlink()
 
 
-def test_the_admin_keeps_files_and_nginx_sends_them(site: Stack) -> None:
+def test_uploaded_file_is_sent_by_nginx_after_the_admin_allows_it(site: Stack) -> None:
     content = os.urandom(10 * MIB)
     with client() as http:
         path = upload(http, site.base, content)
@@ -137,8 +145,8 @@ def test_the_admin_keeps_files_and_nginx_sends_them(site: Stack) -> None:
     assert line["bytes"] == 0  # nginx has sent them
 
 
-def test_what_is_too_large_is_refused_alike(site: Stack) -> None:
-    """By nginx, and by the application when it is asked directly; uploads have another limit."""
+def test_nginx_and_application_refuse_too_large_bodies_alike(site: Stack) -> None:
+    """Uploads have another limit."""
     with client() as http:
         sign_in(http, site.base)
         cookie = http.cookies["session"]
@@ -146,7 +154,7 @@ def test_what_is_too_large_is_refused_alike(site: Stack) -> None:
     form = f"{head}Content-Type: multipart/form-data; boundary=x\nContent-Length: "
     uds = sorted(site.run.glob("app*.sock"))[0]
     for address in (site.port, uds):
-        # The last byte is the one too many.
+        # One byte more than allowed.
         status, headers, text = ask(
             address, f"POST /echo HTTP/1.1\n{head}Content-Length: {MIB + 1}\n", b"x" * (MIB + 1)
         )
@@ -157,12 +165,12 @@ def test_what_is_too_large_is_refused_alike(site: Stack) -> None:
         assert (status, headers.get_content_type()) == (413, "application/problem+json")
     assert [line["status"] for line in site.wrote("/echo", "nginx")] == [413]
     assert [line["client"] for line in site.wrote("/echo", "access")] == ["unix"]
-    # What is just not too large passes both.
+    # The largest allowed body passes both.
     with client() as http:
         assert len(http.post(f"{site.base}/echo", content=b"x" * MIB).content) == MIB
 
 
-def test_one_id_in_both_logs_the_header_and_the_page(site: Stack) -> None:
+def test_request_id_is_the_same_in_both_logs_the_header_and_the_page(site: Stack) -> None:
     spoofed = {
         "X-Request-ID": "spoofed",
         "X-Forwarded-For": "203.0.113.9",
@@ -182,7 +190,7 @@ def test_one_id_in_both_logs_the_header_and_the_page(site: Stack) -> None:
     assert at_nginx["request_id"] == at_project["request_id"] == name
     for line in (at_nginx, at_project):
         assert (line["client"], line["scheme"], line["status"]) == ("127.0.0.1", "http", 404)
-    # And where nginx answers itself.
+    # And where nginx itself responds.
     assert status == 413
     assert headers["X-Request-ID"] in text
     assert "The request was not taken" in text
@@ -191,17 +199,17 @@ def test_one_id_in_both_logs_the_header_and_the_page(site: Stack) -> None:
     assert not site.access("/no-such-upload", "access")
 
 
-def test_a_websocket_is_passed_through(site: Stack) -> None:
+def test_websocket_passes_through_nginx(site: Stack) -> None:
     assert run(talk(site.base)) == {"type": "pong"}
 
 
-def test_other_upgrades_are_not(site: Stack) -> None:
+def test_upgrade_to_another_protocol_is_not_passed_on(site: Stack) -> None:
     with client() as http:
         sent = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": ""}
         assert http.get(f"{site.base}/about", headers=sent).status_code == 200
 
 
-def test_attempts_to_sign_in_are_limited_by_nginx(site: Stack) -> None:
+def test_sign_in_attempts_are_limited_by_nginx(site: Stack) -> None:
     form = {"name": "nobody", "password": "wrong"}
     with client() as http:
         http.headers["Origin"] = site.base
@@ -212,128 +220,141 @@ def test_attempts_to_sign_in_are_limited_by_nginx(site: Stack) -> None:
     assert any(line["upstream"] == "" for line in limited)
 
 
-def test_a_reload_with_a_wrong_setting_changes_nothing(site: Stack) -> None:
-    before = [site.pid(name) for name in site.members()]
+def test_reload_with_a_wrong_setting_fails_and_changes_nothing(site: Stack) -> None:
+    before = site.pids()
     wrong = replace(site, environment=site.environment | {"LOG_LEVEL": "LOUD"})
     done = wrong.make("reload")
     assert done.returncode != 0
     assert "LOG_LEVEL" in done.stderr
-    assert [site.pid(name) for name in site.members()] == before
+    assert site.pids() == before
     assert httpx.get(f"{site.base}/livez", trust_env=False).status_code == 200
 
 
-def test_no_request_is_lost_when_it_is_reloaded(site: Stack) -> None:
+def test_no_request_is_lost_by_a_reload(site: Stack) -> None:
     before = len(site.server.output())
     with load([site.port], "/", "/echo") as clients:
-        wait_for(lambda: len(clients.answers) == 4, "all kinds of clients")
-        for _ in range(2):
-            done = site.make("reload")
-            assert done.returncode == 0, done.stdout + done.stderr
-            enough = clients.answers.total() + 200
-            wait_for(lambda enough=enough: clients.answers.total() > enough, "answers")
+        clients.wait_for_all(4, 20)
+        done = site.make("reload")
+        assert done.returncode == 0, done.stdout + done.stderr
+        clients.wait_for_all(4, 50)
     assert clients.failures == []
-    assert clients.answers.total() > 500
     # nginx asks another of the pool when one has gone, and nothing else goes wrong there.
     output = site.server.output()[before:]
     wrong = re.findall(
         r"^\d{4}/\d\d/\d\d .* \[(?:error|crit|alert|emerg)\] .*", output, re.MULTILINE
     )
     gone = "(2: No such file or directory) while connecting to upstream"
-    assert all(gone in line and len(site.members()) > 1 for line in wrong), wrong
+    pool = len(site.members()) > 1
+    assert all(gone in line and pool for line in wrong), wrong
 
 
-def test_a_process_that_is_killed_is_replaced(site: Stack) -> None:
-    name = site.members()[-1]
-    before = site.pid(name)
+def children(pid: int) -> list[int]:
+    """Return the child processes."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_killed_process_costs_no_more_than_the_requests_it_was_handling(site: Stack) -> None:
+    name, before = sorted(site.members().items())[-1]
     with load([site.port], "/", "/echo") as clients:
-        wait_for(lambda: len(clients.answers) == 4, "all kinds of clients")
+        clients.wait_for_all(4, 20)
         if name == "app":  # gunicorn: one of its workers
-            (worker, *_) = Path(f"/proc/{before}/task/{before}/children").read_text().split()
-            os.kill(int(worker), signal.SIGKILL)
-            gone = Path(f"/proc/{worker}")
-            wait_for(lambda: not gone.exists(), "the worker to end")
+            (worker, *_) = children(before)
+            os.kill(worker, signal.SIGKILL)
+            wait_for(lambda: worker not in children(before), "the worker to end")
+            wait_for(lambda: len(children(before)) == 2, "another worker")
         else:
             os.kill(before, signal.SIGKILL)
-            wait_for(lambda: site.pid(name) not in {0, before}, "supervisord to start another")
-        after = clients.answers.total()
-        wait_for(lambda: clients.answers.total() > after + 500, "answers")
-    # Two of the clients open a connection for each request; all eight may have one under way.
+            wait_for(lambda: site.pids()[name] not in {0, before}, "another process")
+        clients.wait_for_all(4, 50)
+    # Each of the eight clients may have had a request under way.
     assert len(clients.failures) <= 8, clients.failures
 
 
-def test_the_master_that_is_killed_is_replaced(site: Stack) -> None:
-    name = site.members()[0]
-    before = site.pid(name)
+def test_killed_master_is_replaced(site: Stack) -> None:
+    name, before = sorted(site.members().items())[0]
+    orphans = children(before)
     os.kill(before, signal.SIGKILL)
-    wait_for(lambda: site.pid(name) not in {0, before}, "supervisord to start another")
+    wait_for(lambda: site.pids()[name] not in {0, before}, "another master")
+    if name == "app":  # gunicorn: the workers of the old master notice that it is gone
+        master = site.pids()[name]
+        wait_for(lambda: len(children(master)) == 2, "workers of the new master")
+        wait_for(lambda: not set(orphans) & set(site.server.group()), "the old workers to end")
+    wait_for(answers_at(f"{site.base}/livez"), "the site to be back")
 
-    def back() -> bool:
-        return httpx.get(f"{site.base}/livez", trust_env=False).status_code == 200
 
-    wait_for(back, "the site to be back")
-
-
-def test_two_reloads_at_once_take_turns(site: Stack) -> None:
+def test_no_request_is_lost_by_two_reloads_at_once(site: Stack) -> None:
     with load([site.port], "/", "/echo") as clients, ThreadPoolExecutor() as threads:
-        wait_for(lambda: len(clients.answers) == 4, "all kinds of clients")
+        clients.wait_for_all(4, 20)
         done = list(threads.map(site.make, ["reload", "reload"]))
+        clients.wait_for_all(4, 50)
     assert [each.returncode for each in done] == [0, 0]
     assert clients.failures == []
 
 
-async def stop_while_busy(site: Stack) -> tuple[str, int | None]:
-    """Stop all with a request under way and a WebSocket open; return what both got."""
-    async with aiohttp.ClientSession() as session:
+async def stop_while_busy(site: Stack, release: Path) -> tuple[str, int | None]:
+    """Stop the stack with a request under way and a WebSocket open; return how these ended."""
+    async with asyncio.timeout(TIMEOUT), aiohttp.ClientSession() as session:
         connect = session.ws_connect(f"{site.base}/live", protocols=["live.v1"], origin=site.base)
         async with connect as websocket:
             await websocket.send_json({"type": "ping"})
-            await websocket.receive_json(timeout=10)
-            slow = asyncio.create_task(session.get(f"{site.base}/slow?seconds=3"))
-            await asyncio.sleep(1)
+            await websocket.receive_json()
+            answer = asyncio.create_task(session.get(f"{site.base}/held?until={release}"))
+            held = lambda: '"event":"held"' in site.server.output()  # noqa: E731
+            await asyncio.to_thread(wait_for, held, "the request to be held")
             os.kill(site.server.process.pid, signal.SIGTERM)
-            await websocket.receive(timeout=20)
-            async with await slow as answer:
-                return await answer.text(), websocket.close_code
+            await websocket.receive()
+            await asyncio.to_thread(release.touch)
+            async with await answer as response:
+                return await response.text(), websocket.close_code
 
 
 @pytest.mark.parametrize("app_server", ["gunicorn", "pool"])
-def test_all_stop_gracefully(app_server: str, installed: Project) -> None:
-    with stack(installed, app_server) as site:
-        assert run(stop_while_busy(site)) == ("slept", 1001)
-        assert site.server.process.wait(timeout=30) == 0
+def test_stack_stops_gracefully(app_server: str, installed: Project, tmp_path: Path) -> None:
+    with stack(installed, app_server, DRAIN_TIMEOUT="1") as site:
+        assert run(stop_while_busy(site, tmp_path / "release")) == ("released", 1001)
+        assert site.server.process.wait(TIMEOUT) == 0
         wait_for(lambda: not site.server.group(), "the last process to end")
         assert not list(site.run.glob("*.sock"))
 
 
-def test_it_starts_with_the_journal_as_its_output(installed: Project, tmp_path: Path) -> None:
-    """Which is a socket."""
+def test_stack_starts_with_a_socket_as_its_output(installed: Project, tmp_path: Path) -> None:
+    """As under systemd, where it is the journal."""
     ours, theirs = socket.socketpair()
-    with ours, theirs, TemporaryDirectory() as run:
+    with ours, TemporaryDirectory() as run:
         port = free_port()
         variables = PRODUCTION | {
             "RUN_FOLDER": run,
             "UPLOAD_FOLDER": str(tmp_path / "uploads"),
             "DATABASE_URL": f"sqlite:///{tmp_path}/data/app.db",
+            "DRAIN_TIMEOUT": "1",
             "LISTEN_ADDRESS": "127.0.0.1",
             "LISTEN_PORT": str(port),
             "SERVICE_USER": getuser(),
         }
-        process = subprocess.Popen(
-            ["deploy/start.sh"],
-            cwd=installed.path,
-            env=clean_environment(**variables),
-            stdin=subprocess.DEVNULL,
-            stdout=theirs,
-            stderr=theirs,
-        )
-        theirs.close()
+        with theirs:
+            process = subprocess.Popen(
+                ["deploy/start.sh"],
+                cwd=installed.path,
+                env=clean_environment(**variables),
+                stdin=subprocess.DEVNULL,
+                stdout=theirs,
+                stderr=theirs,
+            )
+        output = bytearray()
+
+        def read() -> None:
+            while chunk := ours.recv(65536):
+                output.extend(chunk)
+
+        reader = threading.Thread(target=read)
+        reader.start()
         try:
-            wait_for(answers_at(f"http://127.0.0.1:{port}/readyz"), "it to answer")
+            ready = answers_at(f"http://127.0.0.1:{port}/readyz")
+            wait_for(lambda: ready() or process.poll() is not None, "it to be ready")
         finally:
             process.terminate()
-        output = b""
-        while chunk := ours.recv(65536):
-            output += chunk
-        assert process.wait(timeout=30) == 0
+            status = process.wait(TIMEOUT)
+            reader.join(TIMEOUT)
+    assert status == 0, output.decode()
     assert b'"logger":"access"' in output
     assert b"Shutting down: Master" in output

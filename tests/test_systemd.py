@@ -29,10 +29,11 @@ from conftest import (
 )
 from debian import copy, tree
 from load import load
+from needs import needs
 from stack import TOKEN, publish
 from workers import EXTRA, run
 
-pytestmark = pytest.mark.xdist_group("debian")
+pytestmark = [pytest.mark.xdist_group("systemd"), needs("systemd", "systemd-nspawn")]
 
 HOME = Path("/opt/my-service")
 UNITS = ("my-service.service", "my-service.socket")
@@ -256,7 +257,7 @@ class Machine:
         """Reload the service, and wait until all workers are others."""
         before = self.workers()
         self.run("systemctl", "reload", "my-service")
-        wait_for(lambda: not before & self.workers(), "the old workers to end", 60)
+        wait_for(lambda: not before & self.workers(), "the old workers to end")
         wait_for(lambda: len(self.workers()) == 2, "new workers")
 
     @contextmanager
@@ -352,7 +353,7 @@ def booted(tree: Path, log: Path, port: int) -> Iterator[Machine]:
             machine = Machine(tree, first_process(server.process.pid), port)
             namespace = Path(f"/proc/{machine.leader}/ns/pid").readlink()
             state = ["systemctl", "is-system-running"]
-            wait_for(lambda: machine.attempt(*state).stdout == "running\n", "the boot", 120)
+            wait_for(lambda: machine.attempt(*state).stdout == "running\n", "the boot")
             assert len(inhabitants(namespace)) > 5
             yield machine
             machine.run("systemctl", "poweroff")
@@ -372,7 +373,7 @@ def machine(
     """A machine in which the project is installed as its README says."""
     folder = tmp_path_factory.mktemp("machine")
     port = free_port()
-    made = tree(folder / "tree", "systemd,systemd-sysv,dbus,nginx-light,curl")
+    made = tree(folder / "tree", "systemd", "systemd-sysv", "dbus", "nginx-light", "curl")
     (made / "etc/nginx/sites-enabled/default").unlink()  # would listen on this machine's port 80
     install(installed, made, ADMIN_USERS=account, LISTEN_PORT=str(port), **SETTINGS)
     try:
@@ -552,7 +553,7 @@ def test_it_starts_once_wrong_settings_are_mended(site: Machine) -> None:
 def test_a_worker_that_hangs_is_replaced(site: Machine) -> None:
     master, (hangs, other) = site.master(), sorted(site.workers())
     site.kill(signal.SIGSTOP, hangs)
-    wait_for(lambda: hangs not in site.workers(), "the worker to be killed", 60)
+    wait_for(lambda: hangs not in site.workers(), "the worker to be killed")
     wait_for(lambda: len(site.workers()) == 2, "another worker")
     assert other in site.workers()
     assert (site.master(), site.show("NRestarts")) == (master, "0")
@@ -563,7 +564,7 @@ def test_the_watchdog_restarts_what_hangs_as_a_whole(site: Machine) -> None:
     assert site.show("WatchdogUSec") == "10s"
     restarts, master, workers = int(site.show("NRestarts")), site.master(), site.workers()
     site.kill(signal.SIGSTOP, master, *workers)
-    wait_for(lambda: site.master() not in {0, master}, "another master", 60)
+    wait_for(lambda: site.master() not in {0, master}, "another master")
     wait_for(site.answers, "an answer")
     assert int(site.show("NRestarts")) == restarts + 1
     assert not workers & site.workers()
@@ -574,7 +575,7 @@ def test_the_watchdog_restarts_what_hangs_as_a_whole(site: Machine) -> None:
 def test_it_comes_back_when_its_master_is_killed(number: signal.Signals, site: Machine) -> None:
     master, workers = site.master(), site.workers()
     site.kill(number, master)
-    wait_for(lambda: site.master() not in {0, master}, "another master", 60)
+    wait_for(lambda: site.master() not in {0, master}, "another master")
     wait_for(site.answers, "an answer")
     assert not workers & site.workers()
 

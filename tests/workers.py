@@ -1,9 +1,8 @@
-"""The project under gunicorn with several workers, and with handlers that the tests need."""
+"""The project under gunicorn with several workers, and the handlers that the tests add to it."""
 
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 from conftest import (
     PRODUCTION,
+    TIMEOUT,
     Project,
     Server,
     answers_at,
@@ -28,7 +28,7 @@ T = TypeVar("T")
 EXTRA = """
 import asyncio
 import logging
-from time import monotonic
+import os
 import aiojobs.aiohttp
 from aiohttp import web
 from {package} import server
@@ -38,36 +38,47 @@ async def slow(request):
     await asyncio.sleep(float(request.query["seconds"]))
     return web.Response(text="slept")
 
+async def hold(request):
+    logging.warning("held")
+    while not os.path.exists(request.query["until"]):
+        await asyncio.sleep(0.02)
+
+async def held(request):
+    await hold(request)
+    return web.Response(text="released")
+
+async def work(request):
+    await hold(request)
+    logging.warning("finished")
+
+async def begin(request):
+    await aiojobs.aiohttp.spawn(request, work(request))
+    return web.Response()
+
 async def echo(request):
     return web.Response(body=await request.read())
 
-async def finish(request):
-    await asyncio.sleep(float(request.query["seconds"]))
-    logging.warning("finished what was begun")
-
-async def begin(request):
-    await aiojobs.aiohttp.spawn(request, finish(request))
-    return web.Response()
-
 async def publish(request):
-    message = {{"type": "test", "number": int(request.query["number"]), "sent": monotonic()}}
+    message = {{"type": "test", "number": int(request.query["number"])}}
     await request.app[BUS].publish(EVERYBODY, message)
     return web.Response()
 
-plain = server.create_app
+create_plain_app = server.create_app
 
 def create_app(settings):
-    app = plain(settings)
+    app = create_plain_app(settings)
     app.router.add_get("/slow", slow)
-    app.router.add_post("/echo", echo)
+    app.router.add_get("/held", held)
     app.router.add_post("/begin", begin)
+    app.router.add_post("/echo", echo)
     app.router.add_post("/publish", publish)
     return app
 
 server.create_app = create_app
 make_runner = server.make_runner
 """
-"""The project, and handlers that the tests need."""
+"""Adds handlers to the project: ``/held`` responds, and what ``/begin`` starts finishes, once the file
+that ``until`` names exists."""
 
 
 @dataclass
@@ -77,75 +88,99 @@ class Workers:
     server: Server
     port: int
     bus: Path
-    started_in: float  # seconds, of all together
+
+    @property
+    def base(self) -> str:
+        """The URL without a path."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def master(self) -> int:
-        """The process that keeps the others."""
+        """The process id of the master."""
         return self.server.process.pid
 
     def pids(self) -> set[int]:
-        """Return the workers."""
+        """Return the process ids of the workers."""
         return set(self.server.group()) - {self.master}
 
     def booted(self) -> set[int]:
         """Return the workers that have joined the bus, as one does when it starts."""
         return self.pids() & {int(path.name.partition("-")[0]) for path in self.bus.iterdir()}
 
-    def wait_for_others(self, than: set[int]) -> None:
-        """Return once as many workers have booted, and these have ended."""
+    def wait_until_replaced(self, ended: set[int], before: set[int]) -> None:
+        """Wait until these workers have ended, and there are as many as before, all booted."""
+        wait_for(lambda: not ended & self.pids(), f"the workers {ended} to end")
         wait_for(
-            lambda: len(self.booted()) == len(self.pids()) == len(than) and self.pids() != than,
-            "new workers",
+            lambda: len(self.booted()) == len(self.pids()) == len(before), "new workers to boot"
         )
 
-    def hang_up(self) -> None:
-        """Have the master replace all workers, and wait until it has."""
+    def reload(self) -> None:
+        """Make the master replace all workers, and wait until it has."""
         before = self.pids()
         os.kill(self.master, signal.SIGHUP)
-        wait_for(lambda: not before & self.pids(), "the old workers to end")
-        self.wait_for_others(before)
+        self.wait_until_replaced(before, before)
 
     def replace_one(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Stop one worker, and wait until the master has started another."""
+        """End one worker, and wait until the master has started another."""
         before = self.pids()
         os.kill(min(before), number)
-        wait_for(lambda: min(before) not in self.pids(), "the worker to end")
-        self.wait_for_others(before)
+        self.wait_until_replaced({min(before)}, before)
+
+    @contextmanager
+    def only(self, worker: int) -> Iterator[None]:
+        """Stop all other workers for a while, so that this one accepts every new connection."""
+        others = self.pids() - {worker}
+        try:
+            for pid in others:
+                os.kill(pid, signal.SIGSTOP)
+            wait_for(lambda: all(state(pid) == "T" for pid in others), "the others to stop")
+            yield
+        finally:
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
+
+
+def state(pid: int) -> str:
+    """Return the state of a process, such as T for stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Do asynchronous work, in a thread: Playwright has a loop in this one."""
+    """Run a coroutine in a thread: Playwright has an event loop in this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
 
 def write_extra(project: Project, folder: Path) -> None:
-    """Put EXTRA into the folder, as a module."""
+    """Write EXTRA into the folder, as a module."""
     (folder / "extra.py").write_text(EXTRA.format(package=project.package))
 
 
 @contextmanager
 def workers(
-    project: Project, folder: Path, *arguments: str, count: int = 2, **environment: str
+    project: Project,
+    folder: Path,
+    *arguments: str,
+    count: int = 2,
+    port: int | None = None,
+    **environment: str,
 ) -> Iterator[Workers]:
     """Serve the project and EXTRA under gunicorn, on a TCP port and on a Unix socket."""
     write_extra(project, folder)
-    port = free_port()
+    port = port or free_port()
     listen = ["--bind", f"127.0.0.1:{port}", "--bind", f"unix:{folder}/server.sock"]
-    options = ["--workers", str(count), *arguments, "extra:make_runner"]
+    # gunicorn kills workers that are starved for longer, as on a busy machine.
+    options = ["--workers", str(count), "--timeout", f"{TIMEOUT:.0f}", *arguments]
     ready = answers_at(f"http://127.0.0.1:{port}/livez")
-    began = time.monotonic()
     with TemporaryDirectory() as bus:  # whose path is short enough for the address of a socket
         variables = PRODUCTION | {"PYTHONPATH": str(folder), "BUS_URL": f"local:{bus}"}
         with started(
-            gunicorn(project, *listen, *options),
+            gunicorn(project, *listen, *options, "extra:make_runner"),
             folder / "log",
             ready,
             project.path,
             **variables | environment,
         ) as server:
-            found = Workers(server, port, Path(bus), 0)
-            wait_for(lambda: len(found.booted()) == count, "the workers")
-            found.started_in = time.monotonic() - began
+            found = Workers(server, port, Path(bus))
+            wait_for(lambda: len(found.booted()) == count, f"{count} workers to boot")
             yield found

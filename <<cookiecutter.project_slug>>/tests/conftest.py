@@ -1,6 +1,8 @@
 """Shared fixtures: a clean environment, the application, a client, and a clock that tests can move."""
 
+import io
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from pytest_aiohttp import AiohttpClient
 from structlog.testing import LogCapture
 
 # % filter replace("package_name", cookiecutter.package_name)
-from package_name import passwords
+from package_name import logs, passwords
 from package_name.app import create_app
 from package_name.deployment import Deployment
 from package_name.settings import Settings
@@ -23,13 +25,16 @@ from .helpers import CHEAP_HASHER, Client
 # % if cookiecutter.database != "none"
 pytest_plugins = ["tests.database.fixtures"]
 # % endif
+SECRET_KEY = "a-key-of-the-tests-that-is-long-enough"
+
+
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Set valid production settings in the environment, and work in a folder without .env."""
     for name in (*Settings.model_fields, *Deployment.model_fields):
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SECRET_KEYS", "a-key-of-the-tests-that-is-long-enough")
+    monkeypatch.setenv("SECRET_KEYS", SECRET_KEY)
     with TemporaryDirectory() as bus:  # tmp_path is too long for the address of a socket
         monkeypatch.setenv("BUS_URL", f"local:{bus}")
         yield
@@ -80,3 +85,26 @@ def access_log(caplog: pytest.LogCaptureFixture) -> Iterator[LogCapture]:
     structlog.configure(processors=[capture])
     yield capture
     structlog.configure(**before)
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Undo what logs.configure() does in the test."""
+    loggers = [logging.root, *map(logging.getLogger, ("aiohttp.server", "gunicorn.error"))]
+    before = [(each.handlers[:], each.filters[:], each.level, each.propagate) for each in loggers]
+    structlog_before = structlog.get_config()
+    yield
+    logging.captureWarnings(False)
+    structlog.configure(**structlog_before)
+    for each, (handlers, filters, level, propagate) in zip(loggers, before, strict=True):
+        each.handlers[:], each.filters[:], each.propagate = handlers, filters, propagate
+        each.setLevel(level)
+
+
+@pytest.fixture
+def json_log(restored_logging: None, monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
+    """Configure logging as in production, and return what this process writes to its log."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "utf-8", write_through=True))
+    logs.configure(level="INFO", json=True)
+    return written

@@ -1,6 +1,7 @@
 """Helpers: start servers as processes, talk to them, and wait for conditions."""
 
 import asyncio
+import io
 import json
 import os
 import socket
@@ -39,39 +40,61 @@ def json_lines(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
+def access_lines(log: io.BytesIO) -> list[dict[str, Any]]:
+    """Return the lines of the access log that this process wrote; see the fixture ``json_log``."""
+    return [line for line in json_lines(log.getvalue().decode()) if line["logger"] == "access"]
+
+
+def read_terminal(terminal: int) -> Iterator[bytes]:
+    """Yield what programs write to a pseudo-terminal, until all have left it; then close it."""
+    with os.fdopen(terminal, "rb", buffering=0) as stream, suppress(OSError):
+        while chunk := stream.read(1000):
+            yield chunk
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Wait until the condition is true. Raises TimeoutError after TIMEOUT."""
-    async with asyncio.timeout(TIMEOUT):
-        while not condition():  # noqa: ASYNC110 - any condition, of which few have an event
-            await asyncio.sleep(0.005)
+    deadline = time.perf_counter() + TIMEOUT  # the clock that the fixture ``advance`` leaves alone
+    while not condition():
+        if time.perf_counter() > deadline:
+            raise TimeoutError
+        await asyncio.sleep(0.005)
 
 
-def wait_for_socket(path: Path, ended: Callable[[], bool]) -> None:
-    """Wait until a server listens on the socket. Raises TimeoutError if none does, or it ended."""
-    deadline = time.monotonic() + TIMEOUT
-    while not ended() and time.monotonic() < deadline:
-        with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-            probe.connect(str(path))
-            return
-        time.sleep(0.02)
-    raise TimeoutError
+async def run_due_callbacks() -> None:
+    """Let the event loop run what is due by now: 50 of its turns, and no time passes."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 @contextmanager
 def running(command: list[str], path: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a server, wait until it listens on its Unix socket, and end it if the test did not."""
+    """Start a server, wait until it listens on its Unix socket, and kill it at the end.
+
+    Raises AssertionError, with the last lines of its output, if it does not listen.
+    """
     pipe = subprocess.PIPE
     everything = os.environ | environment
     with subprocess.Popen(command, env=everything, stdout=pipe, stderr=pipe, text=True) as process:
         try:
-            try:
-                wait_for_socket(path, lambda: process.poll() is not None)
-            except TimeoutError:
-                process.kill()
-                raise AssertionError(process.communicate()) from None
+            deadline = time.monotonic() + TIMEOUT
+            while not is_listening(path):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    process.kill()
+                    output = "".join(process.communicate()).splitlines()[-20:]
+                    raise AssertionError("\n".join([f"not listening: {command}", *output]))
+                time.sleep(0.02)
             yield process
         finally:
             process.kill()
+
+
+def is_listening(path: Path) -> bool:
+    """Tell whether a server accepts connections on the Unix socket."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(str(path))
+        return True
+    return False
 
 
 def session(path: Path) -> ClientSession:
@@ -80,5 +103,5 @@ def session(path: Path) -> ClientSession:
 
 
 def own(client: Client) -> dict[str, str]:
-    """Return what a browser says of a request that a page of the site itself makes."""
+    """Return the headers that a browser adds to a request from a page of the same site."""
     return {hdrs.ORIGIN: str(client.make_url("/").origin())}

@@ -11,17 +11,24 @@ from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name import dev, logs
+from package_name.web import body_log
 
+from .helpers import TIMEOUT, until
 
 # % endfilter
+# The toolbar keeps its state under a plain string. aiohttp warns once in a process, so that any
+# test may be the one that sees it.
+pytestmark = pytest.mark.filterwarnings("ignore:It is recommended to use web.RequestKey")
+
+
 @pytest.fixture(autouse=True)
-def _leave_logging_alone(monkeypatch: pytest.MonkeyPatch, development: None) -> None:
+def _no_logging_configuration(monkeypatch: pytest.MonkeyPatch, development: None) -> None:
     monkeypatch.setattr(logs, "configure", lambda **_: None)
 
 
-# The toolbar keeps its state under a plain string.
-@pytest.mark.filterwarnings("ignore:It is recommended to use web.RequestKey")
-async def test_live_reload_and_the_toolbar_are_allowed(aiohttp_client: AiohttpClient) -> None:
+async def test_development_policy_allows_live_reload_and_the_toolbar(
+    aiohttp_client: AiohttpClient,
+) -> None:
     client = await aiohttp_client(dev.app_factory())
     async with client.get("/") as response:
         policy = response.headers["Content-Security-Policy"]
@@ -38,7 +45,7 @@ async def test_live_reload_and_the_toolbar_are_allowed(aiohttp_client: AiohttpCl
         assert response.status == 304
 
 
-async def test_json_bodies_are_logged_and_still_read(
+async def test_development_server_logs_small_json_bodies_and_handlers_still_read_them(
     aiohttp_client: AiohttpClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def echo(request: web.Request) -> web.Response:
@@ -47,30 +54,34 @@ async def test_json_bodies_are_logged_and_still_read(
     app = dev.app_factory()
     app.router.add_post("/echo", echo)
     client = await aiohttp_client(app)
-    caplog.set_level(logging.INFO)
-    logged = []
-    for send in ({"json": {"a": 1}}, {"data": {"password": "x"}}, {"json": "x" * 5000}):
-        caplog.clear()
-        async with client.post("/echo", **send) as response:
-            assert await response.read()
-        logged.append([getattr(record, "body", None) for record in caplog.records])
-    assert logged[0] == ['{"a": 1}']
-    assert not any(logged[1] + logged[2])
+    caplog.set_level(logging.INFO, body_log.__name__)
+    large = "x" * 5000
+    for options, body in (
+        ({"json": {"a": 1}}, '{"a": 1}'),
+        ({"data": {"password": "secret"}}, "password=secret"),
+        ({"json": large}, f'"{large}"'),
+    ):
+        async with client.post("/echo", **options) as response:
+            assert await response.text() == body
+    records = [record for record in caplog.records if record.name == body_log.__name__]
+    assert [vars(record)["body"] for record in records] == ['{"a": 1}']
 
 
-def test_it_is_for_development_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_development_server_refuses_the_production_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("ENVIRONMENT", "production")
     with pytest.raises(SystemExit, match="for production"):
         dev.app_factory()
 
 
-@pytest.mark.parametrize("ended", [False, True])
-async def test_what_ruff_finds_is_logged_while_the_application_lives(
+@pytest.mark.parametrize("killed", [False, True], ids=["running", "killed"])
+async def test_development_server_logs_what_ruff_finds_and_ends_it(
     aiohttp_client: AiohttpClient,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
-    ended: bool,
+    killed: bool,
 ) -> None:
     source = tmp_path / "source"
     source.mkdir()
@@ -79,29 +90,24 @@ async def test_what_ruff_finds_is_logged_while_the_application_lives(
     processes: list[Process] = []
     create = asyncio.create_subprocess_exec
 
-    async def noted(*command: Any, **options: Any) -> Process:
+    async def record(*command: Any, **options: Any) -> Process:
         processes.append(await create(*command, **options))
         return processes[-1]
 
-    async def said(mistake: str) -> None:
-        async with asyncio.timeout(20):
-            while mistake not in caplog.text:  # noqa: ASYNC110 - a log has no event
-                await asyncio.sleep(0.01)
-
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", record)
     client = await aiohttp_client(dev.app_factory())
     (process,) = processes
-    await said("first.py:1:1: F821 Undefined name `first_mistake`")
+    await until(lambda: "first.py:1:1: F821 Undefined name `first_mistake`" in caplog.text)
     (source / "second.py").write_text("second_mistake\n")
-    await said("second.py:1:1: F821 Undefined name `second_mistake`")
-    if ended:
+    await until(lambda: "second.py:1:1: F821 Undefined name `second_mistake`" in caplog.text)
+    if killed:
         process.kill()
         await process.wait()
-    assert (process.returncode is not None) is ended
-    async with asyncio.timeout(20):
+    assert (process.returncode is not None) is killed
+    async with asyncio.timeout(TIMEOUT):
         await client.close()
     assert process.returncode is not None
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
-    said_by_us = [record.message for record in caplog.records if record.name == dev.__name__]
-    assert all(".py:1:1: " in message for message in said_by_us)  # not what ruff says of itself
+    messages = [record.message for record in caplog.records if record.name == dev.__name__]
+    assert all(".py:1:1: " in message for message in messages)  # not what ruff says of itself

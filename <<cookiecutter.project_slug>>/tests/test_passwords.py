@@ -1,49 +1,51 @@
 import os
 import pty
 import subprocess
+import sys
 
 import pytest
 
 # % filter replace("package_name", cookiecutter.package_name)
+from package_name import passwords
 from package_name.passwords import HASHER, is_right, parse_account
 
-from .helpers import STANDALONE
+from .helpers import CHEAP_HASHER, STANDALONE, read_terminal
 
 # % endfilter
 PASSWORD = "correct horse battery staple"
+ASK = [sys.executable, "-c", f"import sys, {passwords.__name__} as p; p.ask(sys.argv[1])"]
+"""What the command hash-password does, without the import of all the application."""
 
 
-def hash_password(*typed: str, name: str = "ada") -> tuple[int, str]:
-    """Run the command at a terminal. Returns its status and all that the terminal shows."""
-    ours, theirs = pty.openpty()
+def type_at_terminal(command: list[str], *lines: str) -> tuple[int, str]:
+    """Run a command at a terminal, and type a line at each prompt.
+
+    Returns its status and all that the terminal shows.
+    """
+    terminal, child = pty.openpty()
     with subprocess.Popen(
-        [*STANDALONE, "hash-password", name],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
+        command, stdin=child, stdout=child, stderr=child, start_new_session=True
     ) as process:
-        os.close(theirs)
+        os.close(child)
         shown = b""
-        answers = iter(typed)
-        try:
-            while chunk := os.read(ours, 1000):
-                shown += chunk
-                if chunk.rstrip().endswith(b":"):
-                    os.write(ours, next(answers).encode() + b"\n")
-        except OSError:  # the terminal was hung up
-            pass
-        os.close(ours)
-        return process.wait(), shown.decode()
+        answers = iter(lines)
+        for chunk in read_terminal(terminal):
+            shown += chunk
+            if chunk.rstrip().endswith(b":"):
+                os.write(terminal, next(answers).encode() + b"\n")
+    return process.returncode, shown.decode()
 
 
-def test_the_command_asks_twice_and_prints_the_account() -> None:
-    status, shown = hash_password(PASSWORD, PASSWORD)
+def test_hash_password_command_asks_twice_and_prints_the_account(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    status, shown = type_at_terminal([*STANDALONE, "hash-password", "ada"], PASSWORD, PASSWORD)
     assert status == 0
     assert shown.count("Password: ") == shown.count("The same again: ") == 1
     assert PASSWORD not in shown
     line = shown.split()[-1]
     assert line.startswith("ADMIN_USERS='ada:$argon2id$")
+    monkeypatch.setattr(passwords, "HASHER", HASHER)  # the command has no cheap one
     account = parse_account(line.removeprefix("ADMIN_USERS='").removesuffix("'"))
     assert account.name == "ada"
     assert is_right(account.hash.get_secret_value(), PASSWORD)
@@ -51,31 +53,32 @@ def test_the_command_asks_twice_and_prints_the_account() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "name", "said"),
+    ("typed", "name", "message"),
     [
-        (["\x04"], "ada", "There is no account"),  # Ctrl-D
+        (["\x04"], "ada", "There is no account"),
         ([PASSWORD, PASSWORD + "x"], "ada", "not the same"),
         (["too short"], "ada", "fewer than 15 characters"),
         ([], "a:b", "no name of an account"),
     ],
+    ids=["Ctrl-D", "two passwords", "short password", "bad name"],
 )
-def test_the_command_refuses(typed: list[str], name: str, said: str) -> None:
-    status, shown = hash_password(*typed, name=name)
+def test_ask_prints_no_hash_when_it_refuses(typed: list[str], name: str, message: str) -> None:
+    status, shown = type_at_terminal([*ASK, name], *typed)
     assert status == 1
-    assert said in shown
+    assert message in shown
     assert "argon2" not in shown
     assert "Traceback" not in shown
 
 
-def test_a_password_is_the_same_however_it_is_typed() -> None:
-    hashed = HASHER.hash("caf\u00e9".encode())
+def test_is_right_ignores_how_unicode_is_composed() -> None:
+    hashed = CHEAP_HASHER.hash("caf\u00e9".encode())
     assert is_right(hashed, "cafe\u0301")
     assert not is_right(hashed, "cafe")
     assert not is_right(hashed, "\udcff")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("ada", "the hash of ada is none"),
         ("ada:secret", "the hash of ada is none"),
@@ -88,7 +91,12 @@ def test_a_password_is_the_same_however_it_is_typed() -> None:
             "the hash of ada is none",
         ),
     ],
+    ids=["no hash", "no argon2 hash", "unquoted", "no name", "bad name", "cheaper hash"],
 )
-def test_what_is_no_account(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_parse_account_refuses_what_the_command_does_not_print(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse_account(text)
+
+
+def test_hasher_uses_the_second_option_of_rfc_9106() -> None:
+    assert (HASHER.memory_cost, HASHER.time_cost, HASHER.parallelism) == (64 * 1024, 3, 4)

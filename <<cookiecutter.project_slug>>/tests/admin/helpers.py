@@ -1,9 +1,14 @@
-"""Signing in."""
+"""Signing in, as the form of the site does."""
 
 from aiohttp import ClientResponse
+from pytest_aiohttp import AiohttpClient
+
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.app import create_app
 
 from ..helpers import Client, own
 
+# % endfilter
 PASSWORD = "correct horse battery staple"
 
 
@@ -14,10 +19,25 @@ async def sign_in(
     query: str = "",
     **headers: str,
 ) -> ClientResponse:
-    """Send the form as a page of the site does; headers are named with ``_``."""
+    """Send the sign-in form; the names of headers are written with ``_``."""
     return await client.post(
         f"/admin/login{query}",
         data={"name": name, "password": password},
         headers=own(client) | {key.replace("_", "-"): value for key, value in headers.items()},
         allow_redirects=False,
     )
+
+
+async def signed_in(aiohttp_client: AiohttpClient) -> Client:
+    """Return a client of a new application that has signed in, and that sends its origin."""
+    client = await aiohttp_client(create_app())
+    assert (await sign_in(client)).status == 303
+    client.session.headers.update(own(client))
+    return client
+
+
+async def is_signed_in(client: Client, **headers: str) -> bool:
+    """Tell whether the server shows the client a page of the admin."""
+    async with client.get("/admin/", headers=headers, allow_redirects=False) as response:
+        assert response.status in {200, 401}
+        return response.status == 200

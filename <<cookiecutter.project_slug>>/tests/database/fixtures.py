@@ -1,46 +1,51 @@
-"""The tests' database: migrated once for each test process, empty for each test."""
+"""The tests' database: migrated once in each test process, and empty for each test."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from alembic.config import main
 
-# % filter replace("sqlite", cookiecutter.database)
-from .sqlite import empty_database, new_database
+# % filter replace("sqlite", cookiecutter.database) | replace("package_name", cookiecutter.package_name)
+from package_name import logs
+
+from .sqlite import empty_databases, new_databases
 
 # % endfilter
-ALEMBIC = str(Path(sys.executable).with_name("alembic"))
 ROOT = Path(__file__).parent.parent.parent
 
 
-def alembic(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Alembic on a database."""
-    environment = os.environ | {"DATABASE_URL": url, "SECRET_KEYS": "x" * 32}
-    return subprocess.run(
-        [ALEMBIC, *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def alembic(url: str, *arguments: str, folder: Path = ROOT) -> None:
+    """Run Alembic on a database, in this process. Raises SystemExit when it fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", url)
+        patch.setenv("SECRET_KEYS", "x" * 32)
+        patch.setattr(logs, "configure", lambda **_: None)  # pytest captures the logging
+        main(["--config", str(folder / "pyproject.toml"), *arguments])
 
 
 @pytest.fixture(scope="session")
-def migrated_database() -> Iterator[str]:
-    """Yield the URL of a database that was migrated once; tests use ``database``."""
-    with new_database() as url:
-        done = alembic(url, "upgrade", "head")
-        assert done.returncode == 0, done.stdout + done.stderr
-        yield url
+def new_database() -> Iterator[Callable[[], str]]:
+    """Yield a function that creates a database without tables, and returns its URL."""
+    with new_databases() as create:
+        yield create
+
+
+@pytest.fixture(scope="session")
+def empty_database(new_database: Callable[[], str]) -> Iterator[Callable[[Path], str]]:
+    """Yield a function that returns the URL of a migrated database without rows."""
+    url = new_database()
+    alembic(url, "upgrade", "head")
+    with empty_databases(url) as empty:
+        yield empty
 
 
 @pytest.fixture(autouse=True)
 def database(
-    environment: None, monkeypatch: pytest.MonkeyPatch, migrated_database: str, tmp_path: Path
+    environment: None,
+    monkeypatch: pytest.MonkeyPatch,
+    empty_database: Callable[[Path], str],
+    tmp_path: Path,
 ) -> None:
-    """Set DATABASE_URL to a database whose tables are there and empty."""
-    monkeypatch.setenv("DATABASE_URL", empty_database(migrated_database, tmp_path))
+    """Set DATABASE_URL to a migrated database without rows."""
+    monkeypatch.setenv("DATABASE_URL", empty_database(tmp_path))

@@ -5,13 +5,12 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-import asyncpg
 
 OWNER = "tests"
 
@@ -90,6 +89,12 @@ class Server:
         """Return the URL of a database."""
         return f"postgresql://{OWNER}@127.0.0.1:{self.port}/{database}"
 
+    def create(self, database: str) -> str:
+        """Create a database, and return its URL."""
+        command = [_program("createdb"), "--maintenance-db", self.url(), database]
+        subprocess.run(command, check=True)
+        return self.url(database)
+
 
 @contextmanager
 def postgresql(*options: str) -> Iterator[Server]:
@@ -105,26 +110,35 @@ def postgresql(*options: str) -> Iterator[Server]:
 
 
 @contextmanager
-def new_database() -> Iterator[str]:
-    """Yield the URL of an empty database."""
+def new_databases() -> Iterator[Callable[[], str]]:
+    """Yield a function that creates a database on a server of this process, and returns its URL."""
+    numbers = count(1)
     with postgresql("-F") as server:  # which writes without waiting for the disk
-        yield server.url()
+        yield lambda: server.create(f"database_{next(numbers)}")
 
 
-async def _truncate(url: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        names = await connection.fetch(
-            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables"
-            " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+@contextmanager
+def empty_databases(migrated: str) -> Iterator[Callable[[Path], str]]:
+    """Yield a function that empties all tables of a migrated database, and returns its URL."""
+    # Not above: the template's own tests load this file without it.
+    import asyncpg  # type: ignore[import-untyped]
+
+    # One connection for all tests; on a loop of its own, as each test has another one.
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        connection = runner.run(asyncpg.connect(migrated))
+        tables = runner.run(
+            connection.fetchval(
+                "SELECT string_agg(format('%I', tablename), ', ') FROM pg_tables"
+                " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+            )
         )
-        if names:
-            await connection.execute(f"TRUNCATE {', '.join(name for (name,) in names)} CASCADE")
-    finally:
-        await connection.close()
 
+        def empty(_folder: Path) -> str:
+            if tables:
+                runner.run(connection.execute(f"TRUNCATE {tables} RESTART IDENTITY"))
+            return migrated
 
-def empty_database(migrated: str, _folder: Path) -> str:
-    """Empty all tables of a migrated database, and return its URL."""
-    asyncio.run(_truncate(migrated))
-    return migrated
+        try:
+            yield empty
+        finally:
+            runner.run(connection.close())

@@ -1,20 +1,27 @@
 """SQLite files for the tests."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 
 @contextmanager
-def new_database() -> Iterator[str]:
-    """Yield the URL of a file that does not exist yet."""
+def new_databases() -> Iterator[Callable[[], str]]:
+    """Yield a function that returns the URL of a file that does not exist yet."""
+    numbers = count(1)
     with TemporaryDirectory(prefix="sqlite-") as folder:
-        yield f"sqlite:///{folder}/app.db"
+        yield lambda: f"sqlite:///{folder}/{next(numbers)}.db"
 
 
-def empty_database(migrated: str, folder: Path) -> str:
-    """Copy a migrated database into the folder, and return the URL of the copy."""
-    shutil.copy(migrated.removeprefix("sqlite:///"), folder / "app.db")
-    return f"sqlite:///{folder}/app.db"
+@contextmanager
+def empty_databases(migrated: str) -> Iterator[Callable[[Path], str]]:
+    """Yield a function that copies a migrated database into a folder, and returns the copy's URL."""
+
+    def copy(folder: Path) -> str:
+        shutil.copy(migrated.removeprefix("sqlite:///"), folder / "app.db")
+        return f"sqlite:///{folder}/app.db"
+
+    yield copy

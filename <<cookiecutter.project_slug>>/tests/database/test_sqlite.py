@@ -1,27 +1,37 @@
-"""What is SQLite's own: one writer at a time, in a file."""
+"""What only SQLite does: a file with one writer at a time."""
 
 import asyncio
 import os
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
-from time import monotonic
+from threading import Event
+from typing import Any
 
 import pytest
 from aiohttp import web
-from sqlalchemy import text
+from pytest_aiohttp import AiohttpClient
+from sqlalchemy import event, text
 
 # % filter replace("package_name", cookiecutter.package_name)
+from package_name.app import create_app
 from package_name.database import DATABASE, Database
 from package_name.settings import load_settings
 
-from ..helpers import STANDALONE, Client
+from ..helpers import STANDALONE, TIMEOUT, Client, until
 from .fixtures import alembic
+from .helpers import timed_out
+from .test_database import SLOW
+
 
 # % endfilter
-TIMEOUT = 0.5
+@pytest.fixture
+def limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set limits of time that no test waits for."""
+    monkeypatch.setenv("DATABASE_TIMEOUT", str(TIMEOUT))
+    monkeypatch.setenv("DATABASE_STATEMENT_TIMEOUT", str(TIMEOUT))
 
 
 @pytest.fixture
@@ -31,19 +41,24 @@ def db(limits: None, client: Client) -> Database:
 
 
 @pytest.fixture
-def limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_TIMEOUT", str(TIMEOUT))
-
-
-@pytest.fixture
 def other(database: None) -> Iterator[sqlite3.Connection]:
-    """A connection of another program, which waits for nobody."""
+    """A connection of another program, which does not wait for locks."""
     path = os.environ["DATABASE_URL"].removeprefix("sqlite:///")
     with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
         yield connection
 
 
-async def test_every_connection_is_prepared(db: Database) -> None:
+async def write(db: Database) -> None:
+    async with db.writing() as session:
+        await session.execute(text("UPDATE alembic_version SET version_num = version_num"))
+
+
+async def read(db: Database) -> None:
+    async with db.reading() as session:
+        await session.execute(text("SELECT * FROM alembic_version"))
+
+
+async def test_every_connection_has_its_pragmas(db: Database) -> None:
     async with AsyncExitStack() as stack:
         for number in range(5):
             context = db.writing() if number == 0 else db.reading()
@@ -56,7 +71,7 @@ async def test_every_connection_is_prepared(db: Database) -> None:
 
 
 async def test_only_writers_take_the_lock_and_from_the_beginning(
-    db: Database, other: sqlite3.Connection
+    advance: Callable[[float], None], db: Database, other: sqlite3.Connection
 ) -> None:
     async with db.reading() as session:
         await session.execute(text("SELECT * FROM alembic_version"))
@@ -65,72 +80,132 @@ async def test_only_writers_take_the_lock_and_from_the_beginning(
     async with db.writing():
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
-        async with db.reading() as session:  # which needs no lock
-            await session.execute(text("SELECT * FROM alembic_version"))
-        with pytest.raises(web.HTTPServiceUnavailable):  # who stands in line for too long
-            async with db.writing():
-                pass
+        await read(db)  # which needs no lock
+        await timed_out(write(db), advance)  # which queues in this process
     other.execute("BEGIN IMMEDIATE")
 
 
-async def test_a_lock_is_waited_for_but_not_for_ever(
+async def test_writer_waits_for_the_lock_of_another_program(
     db: Database, other: sqlite3.Connection
 ) -> None:
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def note(statement: str) -> None:
+        if statement == "BEGIN IMMEDIATE":
+            loop.call_soon_threadsafe(begun.set)
+
+    @event.listens_for(db.engine.sync_engine, "checkout")
+    def trace(connection: Any, *_: object) -> None:
+        connection.run_async(lambda driver: driver.set_trace_callback(note))
+
     other.execute("BEGIN IMMEDIATE")
-    asyncio.get_running_loop().call_later(TIMEOUT / 4, other.execute, "ROLLBACK")
-    async with db.writing():
-        pass
-    other.execute("BEGIN IMMEDIATE")
-    start = monotonic()
-    with pytest.raises(web.HTTPServiceUnavailable):
-        async with db.writing():
-            pass
-    assert monotonic() - start >= TIMEOUT
-    async with db.reading():
-        pass
+    writing = asyncio.create_task(write(db))
+    await until(begun.is_set)
+    await read(db)  # which needs no lock
     other.execute("ROLLBACK")
-    async with db.writing():
-        pass
+    await writing
 
 
-async def test_a_full_disk_is_a_503(db: Database) -> None:
-    """Rather, a file that has as many pages as it may have."""
+async def test_lock_that_is_not_released_is_503(
+    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch, other: sqlite3.Connection
+) -> None:
+    monkeypatch.setenv("DATABASE_TIMEOUT", "0.05")  # counted by SQLite, on a clock of its own
+    app = create_app()
+    await aiohttp_client(app)
+    db = app[DATABASE]
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(web.HTTPServiceUnavailable):
+        await write(db)
+    await read(db)
+    other.execute("ROLLBACK")
+    await write(db)
+
+
+async def test_file_that_is_opened_for_a_cancelled_request_is_closed(
+    limits: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, opened, closed = Event(), Event(), Event()
+    connect = sqlite3.connect
+
+    class Connection(sqlite3.Connection):
+        def close(self) -> None:
+            super().close()
+            closed.set()
+
+    def held_up(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        reached.set()
+        assert opened.wait(TIMEOUT)
+        return connect(*arguments, factory=Connection, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", held_up)
+    db = Database(load_settings())
+    reading = asyncio.create_task(read(db))
+    await until(reached.is_set)
+    reading.cancel()
+    await asyncio.sleep(0)
+    opened.set()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await until(closed.is_set)
+    await db.engine.dispose()
+
+
+async def test_slow_statement_is_503_and_rolled_back(
+    advance: Callable[[float], None], db: Database
+) -> None:
+    async def write_slowly() -> None:
+        async with db.writing() as session:
+            await session.execute(text("DELETE FROM alembic_version"))
+            await session.execute(SLOW)
+
+    await timed_out(write_slowly(), advance)
+    async with db.writing() as session:
+        assert await session.scalar(text("SELECT count(*) FROM alembic_version")) == 1
+
+
+async def test_full_database_is_503(db: Database) -> None:
+    """A file that has as many pages as it may have, as after the disk is full."""
     with pytest.raises(web.HTTPServiceUnavailable):
         async with db.writing() as session:
             await session.execute(text("PRAGMA max_page_count = 1"))  # no more than there are
             await session.execute(text("CREATE TABLE too_much AS SELECT zeroblob(10000000)"))
-    async with db.reading() as session:
-        await session.execute(text("SELECT * FROM alembic_version"))
+    await read(db)
 
 
-@pytest.mark.parametrize(
-    ("path", "reason"),
-    [
-        ("text.db", ": (sqlite3.DatabaseError) file is not a database\n"),
-        ("/proc/self/app.db", "/proc/self is no folder that can be written to\n"),  # even by root
-    ],
-)
-def test_what_cannot_be_a_database_is_refused(
-    path: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "text.db").write_text("This is a text, and no database. " * 100)
-    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / path}")
+@pytest.fixture
+def text_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set DATABASE_URL to a file that is not a database."""
+    path = tmp_path / "text.db"
+    path.write_text("This is a text, and not a database. " * 100)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{path}")
+
+
+def test_server_refuses_to_start_on_a_file_that_is_not_a_database(text_file: None) -> None:
     command = [*STANDALONE, "--path", "server.sock"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("Cannot start, ")
-    assert done.stderr.endswith(reason)
+    assert done.stderr.endswith(": (sqlite3.DatabaseError) file is not a database\n")
     assert "Traceback" not in done.stderr
 
 
+def test_url_in_a_folder_that_cannot_be_written_to_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "sqlite:////proc/self/app.db")  # even by root
+    with pytest.raises(SystemExit, match="/proc/self is no folder that can be written to"):
+        load_settings()
+
+
 @pytest.mark.parametrize("url", ["", "sqlite://", "sqlite:///:memory:", "postgresql:///x", "x.db"])
-def test_the_url_names_a_file(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_that_names_no_file_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", url or "sqlite:///")
     with pytest.raises(SystemExit, match="DATABASE_URL: name a file"):
         load_settings()
 
 
-def test_a_new_folder_is_its_owners_alone(tmp_path: Path) -> None:
+def test_new_folder_is_private(tmp_path: Path) -> None:
     alembic(f"sqlite:///{tmp_path}/data/app.db", "upgrade", "head")
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700

@@ -1,20 +1,31 @@
-"""Writing news as a program does, and reading what browsers and feed readers get."""
+"""Writing news through the API, reading them as browsers and feed readers do, hostile texts."""
 
+import asyncio
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 from aiohttp import hdrs
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from ..helpers import Client
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.database import Database
 
+from ..helpers import TIMEOUT, Client
+
+# % endfilter
 TOKEN = "a-token-of-the-tests-that-is-long-enough"
 WRITER = {hdrs.AUTHORIZATION: f"Bearer {TOKEN}"}
 PAST = "2024-02-29T12:00:00+00:00"
 HTML, JSON, ATOM = "text/html", "application/json", "application/atom+xml"
 FORMS = (HTML, JSON, ATOM)
 NS = "{http://www.w3.org/2005/Atom}"
+SQL = "x'; DROP TABLE news; --"
+MARKUP = '"><script>alert(1)</script><img src=x onerror=alert(1)>]]> &lt;&amp;'
+TEMPLATE = "{{ 7 * 7 }}{% include 'base.html' %}"
+BIDI = "moc.elpmaxe \u202e.com"
+"""Looks like another address."""
 
 
 def draft(title: str = "Hello", **fields: object) -> dict[str, object]:
@@ -22,7 +33,7 @@ def draft(title: str = "Hello", **fields: object) -> dict[str, object]:
 
 
 async def create(client: Client, title: str = "Hello", **fields: object) -> dict[str, Any]:
-    """Write something, and return what the API says of it."""
+    """Create an item, and return it as the API does."""
     sent = draft(title, **fields)
     async with client.post("/api/news", json=sent, headers=WRITER) as response:
         created: dict[str, Any] = await response.json()
@@ -50,8 +61,25 @@ async def entries(client: Client, path: str = "/news.atom") -> list[ElementTree.
     return ElementTree.fromstring(await read(client, path, ATOM)).findall(f"{NS}entry")
 
 
+async def wait_for_writers(db: Database, session: AsyncSession, count: int) -> None:
+    """Wait until others wait to write what the session has locked. Raises TimeoutError."""
+    waiting = 0
+    async with asyncio.timeout(TIMEOUT):
+        while waiting < count:
+            # % if cookiecutter.database == "postgresql"
+            connection = await session.connection()
+            found = await connection.exec_driver_sql(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            )
+            waiting = found.scalar_one()
+            # % else
+            waiting = len(db._turns._waiters or ())
+            # % endif
+            await asyncio.sleep(0.005)
+
+
 class _Harmless(HTMLParser):
-    """Fail at what could run scripts, but for those that the site itself has on its pages."""
+    """Fails at markup that could run scripts, except for the scripts of the site itself."""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)

@@ -1,6 +1,6 @@
 import asyncio
 import json
-import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,9 +14,10 @@ from package_name.database import DATABASE
 from package_name.live import BUS, EVERYBODY
 from package_name.live.sockets import PROTOCOL
 from package_name.news.models import Item
+from package_name.settings import SETTINGS
 
-from ..helpers import Client
-from .helpers import TOKEN, WRITER, change, create, draft
+from ..helpers import TIMEOUT, Client, until
+from .helpers import TOKEN, WRITER, change, create, draft, wait_for_writers
 
 
 # % endfilter
@@ -26,7 +27,7 @@ async def get(client: Client, id_: int) -> dict[str, Any]:
         return item
 
 
-async def test_everybody_hears_what_the_public_sees(client: Client) -> None:
+async def test_changes_that_the_public_sees_are_published(client: Client) -> None:
     assert client.app
     async with client.app[BUS].subscribe(EVERYBODY) as messages:
 
@@ -78,21 +79,23 @@ async def test_everybody_hears_what_the_public_sees(client: Client) -> None:
         }
 
 
-async def test_open_pages_of_other_workers_hear_it_too(aiohttp_client: AiohttpClient) -> None:
+async def test_changes_reach_open_pages_of_other_workers(aiohttp_client: AiohttpClient) -> None:
     one, other = await aiohttp_client(create_app()), await aiohttp_client(create_app())
     async with other.ws_connect("/live", protocols=(PROTOCOL,)) as ws:
         await create(one, "x" * 200)
-        assert (await ws.receive_json(timeout=20))["change"] == "published"
+        assert (await ws.receive_json(timeout=TIMEOUT))["change"] == "published"
 
 
-async def test_of_two_changes_of_one_version_one_is_refused(client: Client) -> None:
+async def test_second_change_of_a_version_is_409(client: Client) -> None:
     item = await create(client)
     assert await change(client, item, title="One") == 200
     assert await change(client, item, title="Other") == 409
     assert (await get(client, item["id"]))["title"] == "One"
 
 
-async def test_also_when_they_come_at_the_same_time(aiohttp_client: AiohttpClient) -> None:
+async def test_of_concurrent_changes_of_a_version_one_succeeds(
+    aiohttp_client: AiohttpClient,
+) -> None:
     one, other = await aiohttp_client(create_app()), await aiohttp_client(create_app())
     item = await create(one)
     for version in range(1, 6):
@@ -104,7 +107,7 @@ async def test_also_when_they_come_at_the_same_time(aiohttp_client: AiohttpClien
         assert sorted(statuses) == [200, *[409] * 7]
 
 
-async def test_a_change_and_a_deletion_at_the_same_time(client: Client) -> None:
+async def test_of_a_concurrent_change_and_deletions_one_succeeds(client: Client) -> None:
     for _ in range(5):
         item = await create(client)
 
@@ -117,7 +120,7 @@ async def test_a_change_and_a_deletion_at_the_same_time(client: Client) -> None:
         assert set(statuses) <= {200, 204, 404, 409}
 
 
-async def test_who_waited_for_another_change_is_refused(client: Client) -> None:
+async def test_change_that_waited_for_another_one_is_409(client: Client) -> None:
     assert client.app
     item = await create(client)
     path = f"/api/news/{item['id']}?version=1"
@@ -125,7 +128,7 @@ async def test_who_waited_for_another_change_is_refused(client: Client) -> None:
         (theirs,) = await session.scalars(select(Item).with_for_update())
         changing = asyncio.create_task(change(client, item, title="Too late"))
         deleting = asyncio.ensure_future(client.delete(path, headers=WRITER))
-        await asyncio.sleep(0.3)  # both have found version 1, or wait to look for it
+        await wait_for_writers(client.app[DATABASE], session, 2)
         theirs.title = "Theirs"
     assert await changing == 409
     assert (await deleting).status == 409
@@ -133,7 +136,7 @@ async def test_who_waited_for_another_change_is_refused(client: Client) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-async def test_what_was_begun_is_finished_though_the_client_leaves(
+async def test_change_is_completed_when_the_client_leaves(
     client: Client, caplog: pytest.LogCaptureFixture, method: str
 ) -> None:
     assert client.app
@@ -148,16 +151,13 @@ async def test_what_was_begun_is_finished_though_the_client_leaves(
     _, writer = await asyncio.open_connection("127.0.0.1", client.port)
     async with client.app[BUS].subscribe(EVERYBODY) as messages:
         async with client.app[DATABASE].writing() as session:
-            # So that the request has to wait.
             await session.execute(select(Item).with_for_update())
             writer.write("\r\n".join(lines).encode())
-            await asyncio.sleep(0.2)
+            await wait_for_writers(client.app[DATABASE], session, 1)
             writer.close()
-            deadline = time.monotonic() + 10
-            while f"cancelled: {method} /api/news/" not in caplog.text:
-                assert time.monotonic() < deadline
-                await asyncio.sleep(0.01)
-        message = await asyncio.wait_for(anext(messages), 10)
+            await until(lambda: f"cancelled: {method} /api/news/" in caplog.text)
+        async with asyncio.timeout(TIMEOUT):
+            message = await anext(messages)
     assert message["change"] == ("changed" if method == "PUT" else "withdrawn")
     async with client.get(f"/api/news/{item['id']}") as response:
         assert response.status == (200 if method == "PUT" else 404)
@@ -165,18 +165,19 @@ async def test_what_was_begun_is_finished_though_the_client_leaves(
             assert (await response.json())["title"] == "Changed"
 
 
-async def test_who_waits_for_the_database_too_long_is_told(
-    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
+async def test_change_that_waits_too_long_is_503(
+    client: Client, advance: Callable[[float], None]
 ) -> None:
-    monkeypatch.setenv("DATABASE_TIMEOUT", "0.2")
-    monkeypatch.setenv("DATABASE_STATEMENT_TIMEOUT", "0.2")
-    client = await aiohttp_client(create_app())
     assert client.app
+    settings = client.app[SETTINGS]
     item = await create(client)
     async with client.app[DATABASE].writing() as session:
         await session.execute(select(Item).with_for_update())
         path, sent = f"/api/news/{item['id']}", draft(version=1)
-        async with client.put(path, json=sent, headers=WRITER) as response:
+        changing = asyncio.ensure_future(client.put(path, json=sent, headers=WRITER))
+        await wait_for_writers(client.app[DATABASE], session, 1)
+        advance(settings.database_timeout + settings.database_statement_timeout)
+        async with await changing as response:
             assert response.status == 503
             assert hdrs.RETRY_AFTER in response.headers
     assert (await get(client, item["id"]))["version"] == 1

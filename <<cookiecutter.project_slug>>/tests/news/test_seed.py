@@ -1,7 +1,7 @@
 import asyncio
 import os
 import re
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -13,30 +13,33 @@ from package_name.settings import load_settings
 from ..helpers import Client
 from .helpers import assert_harmless, create, entries, read
 
-SEED = [sys.executable, "-m", "package_name.news.seed"]
+
+def run(*arguments: str) -> None:
+    """Run the module, as ``python -m`` does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["seed", *arguments])
+        patch.delitem(sys.modules, "package_name.news.seed")
+        runpy.run_module("package_name.news.seed", run_name="__main__")
 
 
 # % endfilter
-def run(*arguments: str) -> str:
-    done = subprocess.run([*SEED, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-async def test_examples_are_written_once(client: Client) -> None:
-    output = await asyncio.to_thread(run)
-    assert output.endswith("\n6 written.\n")
+async def test_examples_are_created_once(
+    client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await asyncio.to_thread(run)
+    assert capsys.readouterr().out.endswith("\n6 written.\n")
     before = await read(client, "/news")
     assert len(await entries(client)) == 6
     for path in re.findall(r'<h2.*href="([^"]*)"', before):
         assert_harmless(await read(client, path))
-    assert await asyncio.to_thread(run) == "0 written.\n"
+    await asyncio.to_thread(run)
+    assert capsys.readouterr().out == "0 written.\n"
     assert re.findall("<article>.*</article>", before, re.DOTALL) == re.findall(
         "<article>.*</article>", await read(client, "/news"), re.DOTALL
     )
 
 
-async def test_what_is_there_stays(client: Client) -> None:
+async def test_existing_items_are_not_changed(client: Client) -> None:
     item = await create(client, "We are open", body="Ours")
     assert await seed.seed(load_settings(), 20) == [
         *list(seed.EXAMPLES)[1:],
@@ -47,7 +50,7 @@ async def test_what_is_there_stays(client: Client) -> None:
     assert len(await entries(client)) == 20
 
 
-def test_there_has_to_be_a_database(
+def test_database_without_tables_is_an_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", os.environ["DATABASE_URL"] + "x")

@@ -1,203 +1,184 @@
 import asyncio
-import logging
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
-from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
-from package_name.app import create_app
 from package_name.settings import SETTINGS, load_settings
-from package_name.web import background, lag
-from package_name.web.background import Work, every, supervise
+from package_name.web import background
+from package_name.web.background import FIRST_DELAY, LONGEST_DELAY, Work, every, supervise
+
+from ..helpers import TIMEOUT, until
+from .conftest import Timers
 
 
 # % endfilter
-@asynccontextmanager
-async def doing(work: Work) -> AsyncIterator[None]:
-    """Run an application that does nothing else."""
+async def start(work: Work) -> web.AppRunner:
+    """Start an application that does nothing but ``work``."""
     app = web.Application()
     app[SETTINGS] = load_settings()
     supervise(app, work)
     runner = web.AppRunner(app)
     await runner.setup()
+    return runner
+
+
+@asynccontextmanager
+async def supervised(work: Work) -> AsyncIterator[None]:
+    """Run such an application, and clean it up."""
+    runner = await start(work)
     try:
         yield
     finally:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(TIMEOUT):
             await runner.cleanup()
 
 
 @pytest.mark.parametrize(
     ("durations", "delays"),
     [
-        ([0.0, 0.0, 0.0, 0.0, 0.0], [0.02, 0.04, 0.08, 0.1, 0.1]),
-        ([0.0, 0.0, 0.2, 0.0], [0.02, 0.04, 0.02, 0.04]),  # it went well for long enough
+        ([0.0] * 8, [1, 2, 4, 8, 16, 32, 60, 60]),
+        ([0, 0, LONGEST_DELAY + 1, 0], [1, 2, 1, 2]),
     ],
+    ids=["crashes at once", "crashes after a long run"],
 )
-async def test_work_that_crashes_starts_again_later_and_later(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_supervise_restarts_crashed_work_with_exponential_backoff(
+    timers: Timers,
+    advance: Callable[[float], None],
     caplog: pytest.LogCaptureFixture,
     durations: list[float],
     delays: list[float],
 ) -> None:
-    monkeypatch.setattr(background, "FIRST_DELAY", 0.02)
-    monkeypatch.setattr(background, "LONGEST_DELAY", 0.1)
-    began, crashed, enough = list[float](), list[float](), asyncio.Event()
+    starts = 0
 
     async def work(_app: web.Application) -> None:
-        began.append(time.monotonic())
-        if len(crashed) == len(durations):
-            enough.set()
-            return  # and it is left at that
-        await asyncio.sleep(durations[len(crashed)])
-        crashed.append(time.monotonic())
-        raise ValueError("for the log")
+        nonlocal starts
+        starts += 1
+        if starts <= len(durations):
+            advance(durations[starts - 1])
+            raise ValueError("for the log")
 
-    async with doing(work), asyncio.timeout(20):
-        await enough.wait()
-    assert len(began) == len(delays) + 1
-    waited = [after - before for before, after in zip(crashed, began[1:], strict=True)]
-    assert all(wait >= delay for wait, delay in zip(waited, delays, strict=True))
-    said = [record for record in caplog.records if record.name == background.__name__]
-    assert [record.message for record in said] == [
+    async with supervised(work):
+        for delay in delays:
+            await timers.fire(delay)
+        await until(lambda: starts > len(delays))
+    assert starts == len(delays) + 1  # work that returns is not restarted
+    records = [record for record in caplog.records if record.name == background.__name__]
+    assert [record.message for record in records] == [
         f"{work.__qualname__} crashed, and starts again in {delay:g} s" for delay in delays
     ]
-    assert all(record.exc_info and record.exc_info[0] is ValueError for record in said)
+    assert all(record.exc_info and record.exc_info[0] is ValueError for record in records)
 
 
-async def test_work_that_will_not_be_cancelled_does_not_start_again(
+async def test_supervise_does_not_restart_work_that_crashes_when_cancelled(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    began = []
+    starts = 0
 
     async def work(_app: web.Application) -> None:
-        began.append(True)
+        nonlocal starts
+        starts += 1
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             raise ValueError("for the log")
 
-    async with doing(work):
-        await asyncio.sleep(0.05)
-    assert len(began) == 1
+    async with supervised(work):
+        await until(lambda: starts)
+    assert starts == 1
     assert "crashed in the end" in caplog.text
 
 
-async def test_a_cancellation_from_within_is_a_crash(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(background, "FIRST_DELAY", 0.02)
-    turns, enough = [], asyncio.Event()
-
-    async def turn(_app: web.Application) -> None:
-        turns.append(True)
-        if len(turns) == 2:
-            enough.set()
-        raise asyncio.CancelledError
-
-    async with doing(every(0.01, turn)), asyncio.timeout(20):
-        await enough.wait()
-    assert "crashed, and starts again" in caplog.text
-
-
-async def test_at_the_end_work_is_cancelled_and_waited_for() -> None:
-    steps = []
+async def test_supervise_cancels_work_at_cleanup_and_waits_for_it() -> None:
+    steps, release = [], asyncio.Event()
 
     async def work(_app: web.Application) -> None:
         try:
-            steps.append("begun")
+            steps.append("started")
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.05)
+            steps.append("cancelled")
+            await release.wait()
             steps.append("tidied up")
 
-    async with doing(work):
+    runner = await start(work)
+    await until(lambda: steps)
+    cleanup = asyncio.create_task(runner.cleanup())
+    await until(lambda: len(steps) == 2)
+    for _ in range(10):
         await asyncio.sleep(0)
-        assert steps == ["begun"]
-    assert steps == ["begun", "tidied up"]
+    assert not cleanup.done()
+    release.set()
+    await until(cleanup.done)
+    assert steps == ["started", "cancelled", "tidied up"]
 
 
-async def test_what_is_done_every_so_often_goes_on_after_a_crash(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_every_treats_cancellation_from_within_as_a_crash(
+    timers: Timers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(background, "FIRST_DELAY", 0.01)
-    turns, enough = list[float](), asyncio.Event()
+    runs = 0
 
-    async def turn(_app: web.Application) -> None:
-        turns.append(time.monotonic())
-        if len(turns) == 2:
+    async def run(_app: web.Application) -> None:
+        nonlocal runs
+        runs += 1
+        raise asyncio.CancelledError
+
+    async with supervised(every(90, run)):
+        await timers.fire(90)
+        await timers.fire(FIRST_DELAY)
+        await timers.fire(90)
+        await until(lambda: runs == 2)
+    assert "crashed, and starts again" in caplog.text
+
+
+async def test_every_waits_before_each_run_and_goes_on_after_a_crash(
+    timers: Timers, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = 0
+
+    async def run(_app: web.Application) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 2:
             raise ValueError
-        if len(turns) == 4:
-            enough.set()
 
-    began = time.monotonic()
-    async with doing(every(0.05, turn)), asyncio.timeout(20):
-        await enough.wait()
-    assert all(b - a >= 0.05 for a, b in zip([began, *turns], turns, strict=False))
-    assert f"{turn.__qualname__} crashed" in caplog.text
+    async with supervised(every(90, run)):
+        for number, delay in enumerate([90, 90, FIRST_DELAY, 90, 90]):
+            await timers.wait_for(delay)
+            assert runs == [0, 1, 2, 2, 3][number]
+            timers.advance(delay)
+        await until(lambda: runs == 4)
+    assert f"{run.__qualname__} crashed" in caplog.text
 
 
-@pytest.mark.parametrize(("grace", "end"), [("20", "finished"), ("0.1", "cancelled")])
-async def test_a_turn_that_has_begun_is_finished_if_there_is_time(
-    monkeypatch: pytest.MonkeyPatch, grace: str, end: str
+@pytest.mark.parametrize("end", ["finished", "cancelled"])
+async def test_every_lets_a_run_finish_at_cleanup_within_graceful_timeout(
+    timers: Timers, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    monkeypatch.setenv("GRACEFUL_TIMEOUT", grace)
-    begun, ends = asyncio.Event(), []
+    monkeypatch.setenv("GRACEFUL_TIMEOUT", "200")
+    started, release, ends = asyncio.Event(), asyncio.Event(), []
 
-    async def turn(_app: web.Application) -> None:
-        begun.set()
+    async def run(_app: web.Application) -> None:
+        started.set()
         try:
-            await asyncio.sleep(0.3 if end == "finished" else 60)
+            await release.wait()
             ends.append("finished")
         except asyncio.CancelledError:
             ends.append("cancelled")
             raise
 
-    async with doing(every(0.01, turn)):
-        await begun.wait()
-    await asyncio.sleep(0)
+    runner = await start(every(90, run))
+    await timers.fire(90)
+    await until(started.is_set)
+    cleanup = asyncio.create_task(runner.cleanup())
+    await timers.wait_for(180)  # less than the 200 s after which supervise() gives up
+    assert timers.pending == [200]
+    assert ends == []
+    if end == "finished":
+        release.set()
+    else:
+        timers.advance(180)
+    await until(lambda: cleanup.done() and ends)
     assert ends == [end]
-
-
-async def test_what_blocks_the_event_loop_is_seen(
-    aiohttp_client: AiohttpClient,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def handler(_request: web.Request) -> web.Response:
-        time.sleep(0.3)  # noqa: ASYNC251 - that is the mistake
-        return web.Response()
-
-    monkeypatch.setattr(lag, "INTERVAL", 0.1)
-    app = create_app()
-    app.router.add_get("/blocking", handler)
-    client = await aiohttp_client(app)
-    await client.get("/blocking")
-    await asyncio.sleep(0.01)  # for the measurement that was due
-    async with client.get("/livez") as response:
-        answer = await response.json()
-    assert answer["status"] == "alive"
-    assert 100 <= answer["lag_ms"] < 20_000
-    (warning, *_) = [record for record in caplog.records if record.name == lag.__name__]
-    assert warning.levelno == logging.WARNING
-    assert warning.message.startswith("the event loop was blocked for ")
-
-
-async def test_a_measurement_of_the_lag_counts_for_a_while(
-    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lag, "INTERVAL", 0.001)
-    app = create_app()
-    app[lag.LAG] = [60.0]
-    client = await aiohttp_client(app)
-    async with asyncio.timeout(20):
-        while lag.worst_lag(app) == 60:
-            assert len(app[lag.LAG]) <= lag.KEPT
-            async with client.get("/livez") as response:
-                assert (await response.json())["lag_ms"] in range(60_001)
-            await asyncio.sleep(0.001)
-    assert len(app[lag.LAG]) == lag.KEPT

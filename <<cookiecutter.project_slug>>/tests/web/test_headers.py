@@ -15,7 +15,7 @@ from package_name.web import shutdown
 from ..helpers import Client
 
 # % endfilter
-EXPECTED = {
+SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
@@ -23,7 +23,14 @@ EXPECTED = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-RETIRED = ["Expect-CT", "Feature-Policy", "P3P", "Pragma", "Public-Key-Pins", "X-XSS-Protection"]
+RETIRED_HEADERS = [
+    "Expect-CT",
+    "Feature-Policy",
+    "P3P",
+    "Pragma",
+    "Public-Key-Pins",
+    "X-XSS-Protection",
+]
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -33,7 +40,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def socket(request: web.Request) -> web.WebSocketResponse:
+async def websocket(request: web.Request) -> web.WebSocketResponse:
     response = web.WebSocketResponse()
     await response.prepare(request)
     await response.send_str("hello")
@@ -41,20 +48,20 @@ async def socket(request: web.Request) -> web.WebSocketResponse:
     return response
 
 
-async def boom(_request: web.Request) -> web.Response:
+async def fail(_request: web.Request) -> web.Response:
     raise RuntimeError
 
 
 @pytest.fixture
-async def everything(aiohttp_client: AiohttpClient) -> Client:
+async def routes(aiohttp_client: AiohttpClient) -> Client:
     app = create_app()
-    for handler in (stream, socket, boom):
+    for handler in (stream, websocket, fail):
         app.router.add_get(f"/{handler.__name__}", handler)
     return await aiohttp_client(app)
 
 
-def check(headers: Mapping[str, str]) -> None:
-    for name, value in EXPECTED.items():
+def assert_hardened(headers: Mapping[str, str]) -> None:
+    for name, value in SECURITY_HEADERS.items():
         assert headers[name] == value
     policy, _, nonce = headers["Content-Security-Policy"].partition("; script-src ")
     assert policy == (
@@ -66,7 +73,7 @@ def check(headers: Mapping[str, str]) -> None:
     assert headers[hdrs.CACHE_CONTROL]
     assert len(headers["X-Request-ID"]) == 32
     assert hdrs.SERVER not in headers
-    assert not [name for name in RETIRED if name in headers]
+    assert not [name for name in RETIRED_HEADERS if name in headers]
 
 
 @pytest.mark.parametrize(
@@ -80,29 +87,29 @@ def check(headers: Mapping[str, str]) -> None:
         ("/stream", 200),
         ("/nowhere", 404),
         ("/static/nowhere", 404),
-        ("/boom", 500),
+        ("/fail", 500),
     ],
 )
-async def test_every_response_has_them(everything: Client, path: str, status: int) -> None:
-    async with everything.get(path) as response:
+async def test_response_has_security_headers(routes: Client, path: str, status: int) -> None:
+    async with routes.get(path) as response:
         assert response.status == status
-        check(response.headers)
+        assert_hardened(response.headers)
         assert "Strict-Transport-Security" not in response.headers
 
 
-async def test_a_websocket_has_them_too(everything: Client) -> None:
-    async with everything.ws_connect("/socket") as websocket:
-        check(websocket._response.headers)
+async def test_websocket_handshake_has_security_headers(routes: Client) -> None:
+    async with routes.ws_connect("/websocket") as websocket:
+        assert_hardened(websocket._response.headers)
         assert (await websocket.receive()).type is WSMsgType.TEXT
 
 
-async def test_a_refused_expectation_has_them_too(everything: Client) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", everything.server.port)
+async def test_refused_expectation_has_security_headers(routes: Client) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", routes.server.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\nConnection: close\r\n\r\n")
     head, *lines = (await reader.read()).partition(b"\r\n\r\n")[0].decode().split("\r\n")
     writer.close()
     assert " 417 " in head
-    check({name: value for name, _, value in (line.partition(": ") for line in lines)})
+    assert_hardened({name: value for name, _, value in (line.partition(": ") for line in lines)})
 
 
 COOKIE = b"Host: localhost\r\nCookie: secret="
@@ -118,7 +125,7 @@ COOKIE = b"Host: localhost\r\nCookie: secret="
         b"GET /secret" + b"x" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     ],
 )
-async def test_what_is_not_http_gets_them_too_and_is_not_quoted(
+async def test_malformed_request_gets_security_headers_and_is_not_quoted(
     sent: bytes, caplog: pytest.LogCaptureFixture, access_log: LogCapture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -134,21 +141,21 @@ async def test_what_is_not_http_gets_them_too_and_is_not_quoted(
     assert " 400 " in head
     headers = {name: value for name, _, value in (line.partition(": ") for line in lines)}
     assert headers.pop(hdrs.SERVER, "aiohttp") == "aiohttp"  # without a version
-    check(headers)
+    assert_hardened(headers)
     assert b"secret" not in answer
     assert "secret" not in caplog.text
     (line,) = access_log.entries
     assert line["status"] == 400
 
 
-async def test_an_error_is_not_cached_as_the_page_it_did_not_become(everything: Client) -> None:
-    headers = {"If-Match": '"of-another-time"'}
-    async with everything.get("/favicon.ico", headers=headers) as response:
+async def test_error_of_a_cacheable_page_is_not_cached(routes: Client) -> None:
+    headers = {"If-Match": '"outdated"'}
+    async with routes.get("/favicon.ico", headers=headers) as response:
         assert response.status == 412
         assert response.headers[hdrs.CACHE_CONTROL] == "no-store"
 
 
-async def test_over_tls_the_browser_is_told_to_stay_there(
+async def test_hsts_is_sent_over_tls_only(
     aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRUSTED_PROXIES", "127.0.0.1")

@@ -1,11 +1,11 @@
 import asyncio
+import os
 import socket
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, web
-from aiohttp.test_utils import TestServer
 from pytest_aiohttp import AiohttpClient
 from structlog.testing import LogCapture
 
@@ -17,13 +17,13 @@ from ..helpers import Client, session
 
 
 # % endfilter
-async def echo(request: web.Request) -> web.Response:
+async def show_client(request: web.Request) -> web.Response:
     return web.json_response([request.remote, request.scheme, request.host])
 
 
-def echoing() -> web.Application:
+def showing_app() -> web.Application:
     app = create_app()
-    app.router.add_get("/echo", echo)
+    app.router.add_get("/client", show_client)
     return app
 
 
@@ -31,7 +31,7 @@ def echoing() -> web.Application:
 async def proxied(aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch) -> Client:
     monkeypatch.setenv("ALLOWED_HOSTS", "*.example.org, 127.0.0.1")
     monkeypatch.setenv("TRUSTED_PROXIES", "127.0.0.0/8, 10.0.0.0/8")
-    return await aiohttp_client(echoing())
+    return await aiohttp_client(showing_app())
 
 
 FORWARDED = {
@@ -42,8 +42,10 @@ FORWARDED = {
 }
 
 
-async def test_a_trusted_proxy_is_believed(proxied: Client, access_log: LogCapture) -> None:
-    async with proxied.get("/echo", headers=FORWARDED) as response:
+async def test_forwarded_headers_from_trusted_peer_are_applied(
+    proxied: Client, access_log: LogCapture
+) -> None:
+    async with proxied.get("/client", headers=FORWARDED) as response:
         assert await response.json() == ["203.0.113.9", "https", "www.example.org"]
         assert response.headers["X-Request-ID"] == "made-by-the-proxy.1"
     await proxied.close()
@@ -52,27 +54,24 @@ async def test_a_trusted_proxy_is_believed(proxied: Client, access_log: LogCaptu
     assert line["status"] == 200
 
 
-async def test_empty_headers_say_nothing_and_schemes_have_any_case(proxied: Client) -> None:
+async def test_empty_forwarded_headers_are_ignored_and_schemes_have_any_case(
+    proxied: Client,
+) -> None:
     headers = {"X-Forwarded-For": "", "X-Forwarded-Host": "", "X-Forwarded-Proto": "WSS"}
-    async with proxied.get("/echo", headers=headers) as response:
+    async with proxied.get("/client", headers=headers) as response:
         assert (await response.json())[:2] == ["127.0.0.1", "https"]
 
 
-async def test_strangers_are_not(aiohttp_client: AiohttpClient, access_log: LogCapture) -> None:
-    client = await aiohttp_client(echoing())
-    async with client.get("/echo", headers=FORWARDED) as response:
+async def test_forwarded_headers_from_untrusted_peer_are_ignored(
+    aiohttp_client: AiohttpClient, access_log: LogCapture
+) -> None:
+    client = await aiohttp_client(showing_app())
+    async with client.get("/client", headers=FORWARDED) as response:
         remote, scheme, host = await response.json()
         assert (remote, scheme, host) == ("127.0.0.1", "http", f"127.0.0.1:{client.port}")
         assert response.headers["X-Request-ID"] != "made-by-the-proxy.1"
     await client.close()
     assert access_log.entries[0]["client"] == "127.0.0.1"
-
-
-@pytest.mark.parametrize("request_id", ["", "a b", "x" * 129, "<script>", 'a"b', "é"])
-async def test_a_malformed_id_is_replaced(proxied: Client, request_id: str) -> None:
-    async with proxied.get("/echo", headers={"X-Request-ID": request_id}) as response:
-        assert response.status == 200
-        assert len(response.headers["X-Request-ID"]) == 32
 
 
 @pytest.mark.parametrize(
@@ -86,44 +85,48 @@ async def test_a_malformed_id_is_replaced(proxied: Client, request_id: str) -> N
         [("X-Forwarded-Proto", "http"), ("X-Forwarded-Proto", "https")],
     ],
 )
-async def test_malformed_headers_of_a_proxy_are_refused(
+async def test_malformed_forwarded_headers_get_400(
     proxied: Client, headers: dict[str, str]
 ) -> None:
-    async with proxied.get("/echo", headers=headers) as response:
+    async with proxied.get("/client", headers=headers) as response:
         assert response.status == 400
         assert (await response.json())["detail"]
 
 
-async def test_a_unix_socket_can_be_trusted(
+async def test_unix_socket_peer_is_trusted_only_if_listed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, access_log: LogCapture
 ) -> None:
     monkeypatch.setenv("ALLOWED_HOSTS", "*.example.org, localhost")
     for trusted, expected in (("unix,10.0.0.0/8", "203.0.113.9"), ("10.0.0.0/8", None)):
         monkeypatch.setenv("TRUSTED_PROXIES", trusted)
         path = tmp_path / f"{trusted[:2]}.sock"
-        runner = web.AppRunner(echoing())
+        runner = web.AppRunner(showing_app())
         await runner.setup()
         await web.UnixSite(runner, path).start()
-        async with session(path) as client, client.get("/echo", headers=FORWARDED) as response:
+        async with session(path) as client, client.get("/client", headers=FORWARDED) as response:
             assert (await response.json())[0] == (expected or "")
         await runner.cleanup()
     assert [line["client"] for line in access_log.entries] == ["203.0.113.9", "unix"]
 
 
-# What arrives when a client at 203.0.113.9 asks for https://www.example.org/ and lies about itself:
+# What arrives when a client at 203.0.113.9 asks for https://www.example.org/ and forges headers:
 # each proxy appends the address of its peer, and the outermost sets the rest.
-LIES = {"X-Forwarded-For": "198.51.100.1, 10.0.0.1", "X-Forwarded-Proto": "gopher"}
+FORGED = {"X-Forwarded-For": "198.51.100.1, 10.0.0.1", "X-Forwarded-Proto": "gopher"}
 OUTERMOST = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "www.example.org"}
-ONE = OUTERMOST | {"X-Forwarded-For": "198.51.100.1, 10.0.0.1, 203.0.113.9"}
-TWO = OUTERMOST | {"X-Forwarded-For": "198.51.100.1, 10.0.0.1, 203.0.113.9, 10.0.0.2"}
+ONE_PROXY = OUTERMOST | {"X-Forwarded-For": "198.51.100.1, 10.0.0.1, 203.0.113.9"}
+TWO_PROXIES = OUTERMOST | {"X-Forwarded-For": "198.51.100.1, 10.0.0.1, 203.0.113.9, 10.0.0.2"}
 
 
 @pytest.mark.parametrize("over", ["tcp", "unix"])
 @pytest.mark.parametrize(
     ("proxies", "headers", "remote", "scheme"),
-    [(0, LIES, None, "http"), (1, ONE, "203.0.113.9", "https"), (2, TWO, "203.0.113.9", "https")],
+    [
+        (0, FORGED, None, "http"),
+        (1, ONE_PROXY, "203.0.113.9", "https"),
+        (2, TWO_PROXIES, "203.0.113.9", "https"),
+    ],
 )
-async def test_it_is_right_behind_no_proxy_one_and_two(
+async def test_client_scheme_and_host_are_right_behind_0_1_and_2_proxies(
     over: str,
     proxies: int,
     headers: dict[str, str],
@@ -136,7 +139,7 @@ async def test_it_is_right_behind_no_proxy_one_and_two(
     trusted = {"tcp": "127.0.0.1", "unix": "unix"}[over]
     monkeypatch.setenv("TRUSTED_PROXIES", ["", trusted, f"{trusted}, 10.0.0.2"][proxies])
     monkeypatch.setenv("ALLOWED_HOSTS", "www.example.org")
-    runner = web.AppRunner(echoing())
+    runner = web.AppRunner(showing_app())
     await runner.setup()
     path = tmp_path / "server.sock"
     site = web.UnixSite(runner, path) if over == "unix" else web.TCPSite(runner, "127.0.0.1", 0)
@@ -147,7 +150,7 @@ async def test_it_is_right_behind_no_proxy_one_and_two(
         address = runner.addresses[0]
         client, base = ClientSession(), f"http://{address[0]}:{address[1]}"
     host = {} if proxies else {"Host": "www.example.org"}
-    async with client, client.get(f"{base}/echo", headers=headers | host) as response:
+    async with client, client.get(f"{base}/client", headers=headers | host) as response:
         peer = "127.0.0.1" if over == "tcp" else ""
         assert await response.json() == [remote or peer, scheme, "www.example.org"]
         assert ("Strict-Transport-Security" in response.headers) == (scheme == "https")
@@ -155,40 +158,40 @@ async def test_it_is_right_behind_no_proxy_one_and_two(
     assert access_log.entries[0]["client"] == (remote or peer or "unix")
 
 
-async def test_a_peer_that_names_its_own_socket_is_a_unix_socket(
+async def test_peer_with_a_bound_unix_socket_is_not_taken_for_an_address(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, access_log: LogCapture
 ) -> None:
     monkeypatch.setenv("TRUSTED_PROXIES", "unix")
-    runner = web.AppRunner(echoing())
+    runner = web.AppRunner(showing_app())
     await runner.setup()
     await web.UnixSite(runner, tmp_path / "server.sock").start()
-    for name in (b"127.0.0.1", b"\0abstract"):
+    for name in (b"127.0.0.1", b"\0abstract-%d" % os.getpid()):
         with socket.socket(socket.AF_UNIX) as peer:
             peer.bind(name)
             peer.connect(str(tmp_path / "server.sock"))
             reader, writer = await asyncio.open_connection(sock=peer)
-            writer.write(b"GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            assert b" 200 " in await reader.readline()
+            writer.write(b"GET /client HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert b" 200 " in await reader.read()  # to the end: the line is logged then
             writer.close()
     await runner.cleanup()
     assert [line["client"] for line in access_log.entries] == ["unix", "unix"]
 
 
-async def test_an_address_is_the_same_on_a_socket_for_both_protocols(
+async def test_ipv4_peer_of_a_dual_stack_socket_has_its_ipv4_address(
     access_log: LogCapture,
 ) -> None:
-    runner = web.AppRunner(echoing())
+    runner = web.AppRunner(showing_app())
     await runner.setup()
     both = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
     await web.SockSite(runner, both).start()
-    url = f"http://127.0.0.1:{both.getsockname()[1]}/echo"
+    url = f"http://127.0.0.1:{both.getsockname()[1]}/client"
     async with ClientSession() as client, client.get(url) as response:
         assert response.status == 200
     await runner.cleanup()
     assert access_log.entries[0]["client"] == "127.0.0.1"
 
 
-def test_the_client_is_the_last_address_that_is_no_proxy() -> None:
+def test_client_address_is_the_last_that_is_not_a_trusted_proxy() -> None:
     trusted = (ip_network("10.0.0.0/8"), ip_network("::1"))
     assert client_address("1.1.1.1, 2.2.2.2, 10.0.0.1", trusted) == "2.2.2.2"
     assert client_address("10.0.0.2, 10.0.0.1", trusted) == "10.0.0.2"
@@ -198,16 +201,3 @@ def test_the_client_is_the_last_address_that_is_no_proxy() -> None:
     assert client_address("::ffff:2.2.2.2", trusted) == "2.2.2.2"
     assert is_trusted("::ffff:10.0.0.1", trusted)
     assert not is_trusted("fe80::1%eth0", trusted)
-
-
-async def test_the_connection_settings_reach_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KEEPALIVE_TIMEOUT", "12.5")
-    server = TestServer(create_app())
-    await server.start_server()
-    assert server.runner
-    assert server.runner.server
-    assert server.runner.server.handler_cancellation
-    protocol = server.runner.server()
-    assert protocol.keepalive_timeout == 12.5
-    assert protocol._timeout_ceil_threshold == 60
-    await server.close()

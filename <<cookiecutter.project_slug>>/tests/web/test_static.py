@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import brotli
@@ -47,7 +48,7 @@ def resource(client: Client) -> static.StaticFiles:
     return client.app[static.STATIC]
 
 
-async def test_the_right_version_is_kept_for_good(files: Client) -> None:
+async def test_current_version_may_be_cached_for_good(files: Client) -> None:
     url = resource(files).versioned_url("site.css")
     digest = base64.urlsafe_b64encode(hashlib.sha256(CSS).digest()).decode()
     assert resource(files).url_for(filename="/site.css").query["v"] == digest
@@ -58,7 +59,7 @@ async def test_the_right_version_is_kept_for_good(files: Client) -> None:
 
 
 @pytest.mark.parametrize("query", ["", "?v=", "?v=wrong"])
-async def test_no_version_or_a_wrong_one_is_asked_for_again(files: Client, query: str) -> None:
+async def test_missing_or_wrong_version_is_revalidated(files: Client, query: str) -> None:
     async with files.get("/static/site.css" + query) as response:
         assert response.status == 200
         assert response.headers[hdrs.CACHE_CONTROL] == "no-cache"
@@ -69,8 +70,8 @@ async def test_no_version_or_a_wrong_one_is_asked_for_again(files: Client, query
         assert CSP not in response.headers  # that of the page that the browser keeps goes on
 
 
-async def test_a_file_is_read_once_and_again_only_when_it_changed(
-    files: Client, directory: Path, monkeypatch: pytest.MonkeyPatch
+async def test_file_is_read_once_and_again_only_after_a_change(
+    files: Client, directory: Path, advance: Callable[[float], None]
 ) -> None:
     opened = []
     watching = True
@@ -86,8 +87,8 @@ async def test_a_file_is_read_once_and_again_only_when_it_changed(
     for _ in range(100):
         assert resource(files).versioned_url("site.css") == first
     assert len(opened) == 1
-    monkeypatch.setattr(static, "RECHECK", 0)
     path.write_bytes(CSS + b"/**/")
+    advance(static.RECHECK)
     opened.clear()
     assert resource(files).versioned_url("site.css") != first
     assert len(opened) == 1
@@ -97,18 +98,20 @@ async def test_a_file_is_read_once_and_again_only_when_it_changed(
 
 
 @pytest.mark.parametrize("name", ["missing.css", "../secret", "out", "sub", "nul\0"])
-async def test_what_is_no_file_of_the_directory_has_no_version(files: Client, name: str) -> None:
+async def test_name_outside_the_directory_has_neither_version_nor_integrity(
+    files: Client, name: str
+) -> None:
     assert "v" not in resource(files).url_for(filename=name).query
     assert resource(files).integrity(name) == ""
 
 
-def test_integrity_is_the_hash(directory: Path) -> None:
+def test_integrity_is_the_sha256_of_the_file(directory: Path) -> None:
     files = static.StaticFiles("/static", directory, name="static")
     digest = base64.b64encode(hashlib.sha256(CSS).digest()).decode()
     assert files.integrity("site.css") == f"sha256-{digest}"
 
 
-def test_the_version_can_be_left_out(directory: Path) -> None:
+def test_url_has_no_version_of_a_missing_file_or_on_request(directory: Path) -> None:
     files = static.StaticFiles("/static", directory, name="static")
     assert files.versioned_url("missing.css") == "/static/missing.css"
     assert str(files.url_for(filename="site.css", append_version=False)) == "/static/site.css"
@@ -131,7 +134,7 @@ def test_the_version_can_be_left_out(directory: Path) -> None:
         "/static/" + "x" * 300,
     ],
 )
-async def test_nothing_else_is_served(files: Client, path: str) -> None:
+async def test_path_outside_the_directory_gets_404(files: Client, path: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", files.server.port)
     writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
     answer = await reader.read()
@@ -140,7 +143,7 @@ async def test_nothing_else_is_served(files: Client, path: str) -> None:
     assert b"not for you" not in answer
 
 
-async def test_unknown_types_are_bytes(files: Client) -> None:
+async def test_unknown_file_type_is_octet_stream(files: Client) -> None:
     async with files.get("/static/data.unknown") as response:
         assert response.content_type == "application/octet-stream"
 
@@ -158,7 +161,7 @@ async def test_unknown_types_are_bytes(files: Client) -> None:
         ("br;q=0, gzip;q=0", None),
     ],
 )
-async def test_compressed_siblings_are_sent_when_accepted(
+async def test_compressed_copy_is_sent_if_accepted(
     files: Client, directory: Path, accept_encoding: str, coding: str | None
 ) -> None:
     written = precompress(directory)
@@ -175,7 +178,7 @@ async def test_compressed_siblings_are_sent_when_accepted(
 
 
 @pytest.mark.parametrize("age", [-3600, 0, 3600])
-async def test_a_sibling_of_other_contents_is_not_sent_whatever_its_date(
+async def test_outdated_compressed_copy_is_not_sent_whatever_its_mtime(
     files: Client, directory: Path, age: int
 ) -> None:
     precompress(directory)
@@ -192,26 +195,17 @@ async def test_a_sibling_of_other_contents_is_not_sent_whatever_its_date(
 
 
 @pytest.mark.parametrize("suffix", [".br", ".gz"])
-async def test_a_sibling_that_is_not_compressed_is_not_sent(
+async def test_corrupt_compressed_copy_is_not_sent(
     files: Client, directory: Path, suffix: str
 ) -> None:
-    (directory / f"site.css{suffix}").write_bytes(b"no such thing")
+    (directory / f"site.css{suffix}").write_bytes(b"not compressed")
     async with files.get("/static/site.css", headers={hdrs.ACCEPT_ENCODING: "*"}) as response:
         assert await response.read() == CSS
 
 
-async def test_a_sibling_that_is_a_link_is_not_followed(files: Client, directory: Path) -> None:
+async def test_compressed_copy_that_is_a_symlink_is_not_sent(
+    files: Client, directory: Path
+) -> None:
     (directory / "site.css.br").symlink_to(directory.parent / "secret")
     async with files.get("/static/site.css", headers={hdrs.ACCEPT_ENCODING: "br"}) as response:
         assert await response.read() == CSS
-
-
-def test_precompress_keeps_what_gets_smaller(directory: Path) -> None:
-    (directory / "picture.png").write_bytes(bytes(1000))
-    noise = directory / "noise.bin"
-    noise.write_bytes(os.urandom(1000))
-    stale = directory / "noise.bin.gz"
-    stale.write_bytes(b"of another time")
-    assert [path.name for path in precompress(directory)] == ["site.css.br", "site.css.gz"]
-    assert not stale.exists()
-    assert precompress(directory)  # a second time, over its own work

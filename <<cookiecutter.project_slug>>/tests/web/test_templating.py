@@ -3,45 +3,36 @@ import pytest
 from aiohttp import hdrs, web
 from aiohttp_jinja2 import APP_KEY
 from pytest_aiohttp import AiohttpClient
-from structlog.testing import LogCapture
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
-from package_name.web import nesting, templating
+from package_name.web import templating
 
 from ..helpers import Client
+from .helpers import nested_app
 
 # % endfilter
-HELPERS = (
+TEMPLATE = (
     "{{ url('index') }} {{ url('outer:page') }} {{ url('outer:inner:item', key='ä b') }}"
     " {{ url('index', {'q': 'a b'}) }} {{ static('site.css') }} {{ integrity('site.css') }}"
 )
 
 
-async def helpers(request: web.Request) -> web.Response:
-    """Answer what the helpers make, with the request handed to no template."""
+async def render(request: web.Request) -> web.Response:
+    """Render the template without passing it the request."""
     environment = jinja2.Environment(autoescape=True)
     environment.globals.update(
         url=templating.url, static=templating.static, integrity=templating.integrity
     )
-    return web.Response(text=environment.from_string(HELPERS).render())
+    return web.Response(text=environment.from_string(TEMPLATE).render())
 
 
-def nested_three_deep() -> web.Application:
-    app = create_app()
-    outer, inner = web.Application(), web.Application()
-    inner.router.add_get("/item/{key}", helpers, name="item")
-    outer.router.add_get("/", helpers, name="page")
-    nesting.nest(outer, "/inner/", "inner", inner)
-    nesting.nest(app, "/outer/", "outer", outer)
-    app.router.add_get("/helpers", helpers)
-    return app
-
-
-async def test_helpers_mean_the_same_in_every_application(aiohttp_client: AiohttpClient) -> None:
-    client = await aiohttp_client(nested_three_deep())
+async def test_helpers_give_the_same_urls_in_every_nested_application(
+    aiohttp_client: AiohttpClient,
+) -> None:
+    client = await aiohttp_client(nested_app(render))
     pages = set()
-    for path in ("/helpers", "/outer/", "/outer/inner/item/1"):
+    for path in ("/unnamed", "/outer/", "/outer/inner/item/1"):
         async with client.get(path) as response:
             assert response.status == 200
             pages.add(await response.text())
@@ -53,32 +44,12 @@ async def test_helpers_mean_the_same_in_every_application(aiohttp_client: Aiohtt
     assert rest[1].startswith("sha256-")
 
 
-async def test_the_log_names_routes_as_templates_do(
-    aiohttp_client: AiohttpClient, access_log: LogCapture
-) -> None:
-    client = await aiohttp_client(nested_three_deep())
-    for path in ("/", "/helpers", "/outer/inner/item/1", "/nowhere", "/outer/nowhere"):
-        await client.get(path)
-    await client.close()
-    routes = [entry["route"] for entry in access_log.entries]
-    assert routes == ["index", "/helpers", "outer:inner:item", None, None]
-
-
-def test_names_of_nested_applications_are_not_taken_twice() -> None:
-    app = create_app()
-    nesting.nest(app, "/one/", "name", web.Application())
-    with pytest.raises(ValueError, match="nested here already"):
-        nesting.nest(app, "/two/", "name", web.Application())
-    with pytest.raises(KeyError):
-        nesting.url_for(app, "no:such")
-
-
-async def test_development_leaves_integrity_out(development: None, client: Client) -> None:
+async def test_integrity_is_empty_in_development(development: None, client: Client) -> None:
     async with client.get("/") as response:
         assert 'integrity=""' in await response.text()
 
 
-async def test_scripts_carry_the_nonce_of_the_policy(client: Client) -> None:
+async def test_scripts_carry_the_nonce_of_the_csp_which_is_new_each_time(client: Client) -> None:
     nonces = set()
     for _ in range(2):
         async with client.get("/", headers={hdrs.ACCEPT: "text/html"}) as response:
@@ -91,7 +62,7 @@ async def test_scripts_carry_the_nonce_of_the_policy(client: Client) -> None:
     assert len(nonces) == 2
 
 
-async def test_undefined_names_are_errors() -> None:
+async def test_undefined_variable_in_a_template_raises() -> None:
     app = create_app()
     with pytest.raises(jinja2.UndefinedError):
         app[APP_KEY].from_string("{{ nothing }}").render()

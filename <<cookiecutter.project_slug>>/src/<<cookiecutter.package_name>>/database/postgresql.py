@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from time import monotonic
 from typing import Any, Final
 
 from sqlalchemy import Connection, DateTime, event, text
@@ -76,7 +76,7 @@ def migrating(connection: Connection) -> Iterator[None]:
 
 async def open_database(engine: AsyncEngine, settings: Settings) -> None:
     """Wait for the server, up to DATABASE_WAIT. Raises SystemExit when it does not take us."""
-    deadline = monotonic() + settings.database_wait
+    deadline = time.monotonic() + settings.database_wait
     # Without the password, and what may follow: certificates and such.
     place = settings.database_url.get_secret_value().partition("?")[0].rpartition("@")[2]
     while True:
@@ -86,7 +86,7 @@ async def open_database(engine: AsyncEngine, settings: Settings) -> None:
         except (DBAPIError, OSError) as error:
             reason = str(error).partition("\n")[0] or repr(error)
             wrong = isinstance(error, DBAPIError) and not is_away(error)
-            if wrong or monotonic() > deadline:
+            if wrong or time.monotonic() > deadline:
                 raise SystemExit(f"Cannot start, {place}: {reason}") from None
         logger.warning("waiting for %s: %s", place, reason)
         await asyncio.sleep(PAUSE)

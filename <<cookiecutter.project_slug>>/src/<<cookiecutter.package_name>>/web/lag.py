@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from time import perf_counter
+import time
 from typing import Final
 
 from aiohttp import web
@@ -24,9 +24,9 @@ HIGH: Final = 0.1
 
 async def _measure(app: web.Application) -> None:
     while True:
-        before = perf_counter()
+        before = time.monotonic()
         await asyncio.sleep(INTERVAL)
-        late = max(perf_counter() - before - INTERVAL, 0.0)
+        late = max(time.monotonic() - before - INTERVAL, 0.0)
         app[LAG][:] = [*app[LAG], late][-KEPT:]
         if late > HIGH:
             logger.warning("the event loop was blocked for %.0f ms", late * 1000)

@@ -36,13 +36,13 @@ from package_name.admin.files.names import attachment, safe_name
         ("x." + "y" * 300, "x." + "y" * 251),
     ],
 )
-def test_names_are_made_safe(given: str, name: str) -> None:
+def test_safe_name_is_valid_everywhere_and_stable(given: str, name: str) -> None:
     assert safe_name(given) == name
     assert len(name.encode()) <= 255  # what file systems take
     assert safe_name(name) == name
 
 
-def test_downloads_are_offered_under_their_name() -> None:
+def test_attachment_quotes_the_name_and_encodes_it_in_utf_8() -> None:
     assert attachment("a.txt") == "attachment; filename=\"a.txt\"; filename*=UTF-8''a.txt"
     assert attachment('ä"%.txt') == (
         "attachment; filename=\"___.txt\"; filename*=UTF-8''%C3%A4%22%25.txt"

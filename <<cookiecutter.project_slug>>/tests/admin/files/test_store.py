@@ -1,6 +1,10 @@
+import fcntl
 import json
+import os
 import threading
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -23,7 +27,7 @@ def uploaded(store: Store, name: str = "a.txt", content: bytes = b"content") -> 
     return upload.keep(name, "ada").id
 
 
-def test_what_is_kept_is_found_and_listed(store: Store) -> None:
+def test_kept_file_is_found_and_listed_until_it_is_deleted(store: Store) -> None:
     first, second = uploaded(store, "1"), uploaded(store, "2")
     assert [record.id for record in store.page(10)] == [second, first]
     assert [record.id for record in store.page(10, before=second)] == [first]
@@ -35,43 +39,58 @@ def test_what_is_kept_is_found_and_listed(store: Store) -> None:
         store.find(first)
 
 
-def test_others_may_not_look_in(store: Store) -> None:
+def test_folders_are_not_accessible_to_others(store: Store) -> None:
     folder = store.files / uploaded(store)
     for path in (store.files, store.incoming, folder):
         assert path.stat().st_mode & 0o007 == 0
 
 
-def test_starting_removes_what_nobody_works_on_any_more(store: Store) -> None:
+def test_open_removes_abandoned_uploads_only(store: Store) -> None:
     under_way = Upload(store)
     under_way.open()
     left = store.incoming / ("0" * 32)
     left.mkdir()
     (left / "content").write_bytes(b"half")
-    (store.incoming / "stray").write_text("put there by hand")
+    (store.incoming / "stray").write_text("not an upload")
     Store(store.files.parent).open()  # another worker
     assert not left.exists()
     under_way.write(b"whole")
     assert store.find(under_way.keep("a", "ada").id).size == 5
 
 
-def test_uploads_and_starts_do_not_disturb_each_other(store: Store) -> None:
+@pytest.mark.parametrize(("module", "step"), [(os, "open"), (fcntl, "flock")])
+def test_upload_survives_a_worker_that_starts_before_it_is_locked(
+    store: Store, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
+) -> None:
+    right = getattr(module, step)
+
+    def start_before(*arguments: object) -> Any:
+        monkeypatch.setattr(module, step, right)
+        Store(store.files.parent).open()
+        return right(*arguments)
+
+    monkeypatch.setattr(module, step, start_before)
+    assert store.find(uploaded(store)).size == 7
+
+
+def test_uploads_survive_workers_that_start_at_any_moment(store: Store) -> None:
     stop = threading.Event()
 
-    def start_again_and_again() -> None:
+    def open_repeatedly() -> None:
         while not stop.is_set():
             Store(store.files.parent).open()
 
-    thread = threading.Thread(target=start_again_and_again)
+    thread = threading.Thread(target=open_repeatedly)
     thread.start()
     try:
-        ids = [uploaded(store) for _ in range(100)]
+        ids = [uploaded(store) for _ in range(30)]
     finally:
         stop.set()
         thread.join()
-    assert [store.find(file_id).size for file_id in ids] == [7] * 100
+    assert [store.find(file_id).size for file_id in ids] == [7] * 30
 
 
-def test_what_was_given_up_leaves_nothing(store: Store) -> None:
+def test_closed_upload_leaves_nothing(store: Store) -> None:
     upload = Upload(store)
     upload.open()
     upload.write(b"x")
@@ -85,20 +104,20 @@ def test_what_was_given_up_leaves_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize("record", ["", "{", "[]", '{"id": 1}', "null", None])
-def test_a_record_that_is_broken_is_left_out(store: Store, record: str | None) -> None:
+def test_broken_record_is_left_out(store: Store, record: str | None) -> None:
     good, bad = uploaded(store), uploaded(store)
     path = store.files / bad / "record.json"
     if record is None:
         path.unlink()
     else:
         path.write_text(record)
-    (store.files / "stray").write_text("put there by hand")
+    (store.files / "stray").write_text("not an upload")
     assert [known.id for known in store.page(10)] == [good]
     with pytest.raises(LookupError):
         store.find(bad)
 
 
-def test_the_record_is_plain(store: Store) -> None:
+def test_record_is_json(store: Store) -> None:
     file_id = uploaded(store)
     record = json.loads((store.files / file_id / "record.json").read_text())
     assert {key: record[key] for key in ("id", "name", "size", "account")} == {

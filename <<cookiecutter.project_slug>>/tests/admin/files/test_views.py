@@ -4,9 +4,9 @@ import io
 import logging
 import os
 import re
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -15,10 +15,9 @@ from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.admin.files import store, views
-from package_name.app import create_app
 
-from ...helpers import Client, own
-from ..helpers import sign_in
+from ...helpers import TIMEOUT, Client, own, until
+from ..helpers import signed_in
 
 # % endfilter
 HTML = {hdrs.ACCEPT: "text/html"}
@@ -44,14 +43,11 @@ def kept() -> list[Path]:
     return sorted((FILES / "files").iterdir())
 
 
-async def wait_until_nothing_comes_in() -> None:
-    deadline = time.monotonic() + 10
-    while list((FILES / "incoming").iterdir()):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+async def wait_for_cleanup() -> None:
+    await until(lambda: not list((FILES / "incoming").iterdir()))
 
 
-async def test_a_program_uploads_and_downloads(admin: Client) -> None:
+async def test_api_client_uploads_and_downloads(admin: Client) -> None:
     content = os.urandom(3_000_000)
     async with admin.post("/admin/files/", data=form(content, "ä.bin")) as response:
         assert response.status == 201
@@ -69,7 +65,7 @@ async def test_a_program_uploads_and_downloads(admin: Client) -> None:
     assert not list((FILES / "incoming").iterdir())
 
 
-async def test_a_browser_uploads_sees_and_deletes(admin: Client) -> None:
+async def test_browser_uploads_lists_and_deletes(admin: Client) -> None:
     async with admin.get("/admin/files/") as response:
         page = await response.text()
         assert "There are no files yet" in page
@@ -92,7 +88,7 @@ async def test_a_browser_uploads_sees_and_deletes(admin: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["page.html", "picture.svg", "script.js", "packed.gz"])
-async def test_downloads_are_never_rendered(admin: Client, name: str) -> None:
+async def test_download_is_never_rendered_by_the_browser(admin: Client, name: str) -> None:
     record = await upload(admin, b"<script>alert(1)</script>", name)
     async with admin.get(f"/admin/files/{record['id']}", headers=HTML) as response:
         assert response.content_type == "application/octet-stream"
@@ -103,14 +99,14 @@ async def test_downloads_are_never_rendered(admin: Client, name: str) -> None:
         assert hdrs.CONTENT_ENCODING not in response.headers
 
 
-async def test_files_of_one_name_are_two_files(admin: Client) -> None:
+async def test_files_with_the_same_name_are_kept_apart(admin: Client) -> None:
     first, second = await upload(admin, b"1"), await upload(admin, b"2")
     for record, content in ((first, b"1"), (second, b"2")):
         async with admin.get(f"/admin/files/{record['id']}") as response:
             assert await response.read() == content
 
 
-async def test_the_list_has_pages(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_list_has_pages(admin: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "PAGE_SIZE", 2)
     for number in range(5):
         await upload(admin, name=f"{number}.txt")
@@ -124,16 +120,16 @@ async def test_the_list_has_pages(admin: Client, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("path", ["0" * 32, "0" * 31, "x" * 32, "0" * 32 + "/x"])
-async def test_what_is_not_there(admin: Client, path: str) -> None:
+async def test_unknown_file_is_404(admin: Client, path: str) -> None:
     async with admin.get(f"/admin/files/{path}", allow_redirects=False) as response:
         assert response.status == 404
 
 
-async def test_too_large(aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_upload_that_is_too_large_is_413(
+    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MAX_UPLOAD_SIZE", "1MiB")
-    client = await aiohttp_client(create_app())
-    await sign_in(client)
-    client.session.headers.update(own(client))
+    client = await signed_in(aiohttp_client)
     assert (await upload(client, b"x" * 1024**2))["size"] == 1024**2
     large = b"x" * (1024**2 + 1)
     async with client.post("/admin/files/", data=form(large)) as response:
@@ -149,7 +145,7 @@ async def test_too_large(aiohttp_client: AiohttpClient, monkeypatch: pytest.Monk
     async with client.post("/admin/files/", data=stream(), headers=headers) as response:
         assert response.status == 413  # although it had not said how large it is
     assert len(kept()) == 1
-    await wait_until_nothing_comes_in()
+    await wait_for_cleanup()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +168,7 @@ async def test_too_large(aiohttp_client: AiohttpClient, monkeypatch: pytest.Monk
         (BOUNDARY, PART + b"\r\n--b--\r\n", 201),
     ],
 )
-async def test_forms_that_are_none(
+async def test_form_that_is_not_one_file_is_refused(
     admin: Client, content_type: str, body: bytes, status: int
 ) -> None:
     headers = {hdrs.CONTENT_TYPE: content_type}
@@ -181,11 +177,11 @@ async def test_forms_that_are_none(
         if status == 400:
             assert "Send one file" in (await response.json())["detail"]
     assert len(kept()) == (status == 201)
-    await wait_until_nothing_comes_in()
+    await wait_for_cleanup()
 
 
 async def head_of_upload(client: Client, **changed: str | None) -> bytes:
-    """Return the head of an upload that waits to be asked for its body."""
+    """Return the head of a request that expects 100 Continue before its body is sent."""
     (cookie,) = client.session.cookie_jar
     headers = {
         "Host": f"127.0.0.1:{client.port}",
@@ -213,7 +209,7 @@ async def head_of_upload(client: Client, **changed: str | None) -> bytes:
         ({}, b"100"),
     ],
 )
-async def test_an_upload_is_refused_before_it_is_sent(
+async def test_expect_100_continue_is_answered_before_the_body_is_sent(
     admin: Client, changed: dict[str, str | None], status: bytes
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", admin.port)
@@ -226,8 +222,8 @@ async def test_an_upload_is_refused_before_it_is_sent(
     writer.close()
 
 
-async def test_who_does_not_know_100_is_not_sent_it(admin: Client) -> None:
-    """HTTP/1.0, where Expect means nothing."""
+async def test_http_1_0_client_is_not_sent_100_continue(admin: Client) -> None:
+    """Which does not know Expect."""
     head = (await head_of_upload(admin)).replace(b"HTTP/1.1", b"HTTP/1.0")
     reader, writer = await asyncio.open_connection("127.0.0.1", admin.port)
     writer.write(head + PART + b"\r\n--b--\r\n")
@@ -235,51 +231,44 @@ async def test_who_does_not_know_100_is_not_sent_it(admin: Client) -> None:
     writer.close()
 
 
-async def test_what_is_cut_off_leaves_nothing(admin: Client) -> None:
+async def test_interrupted_upload_leaves_nothing(admin: Client) -> None:
     head = await head_of_upload(admin, Expect=None, Content_Length=str(10**6))
     _, writer = await asyncio.open_connection("127.0.0.1", admin.port)
     writer.write(head + PART + b"x" * 300_000)
-    deadline = time.monotonic() + 10
-    while not list((FILES / "incoming").glob("*/content")):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+    await until(lambda: list((FILES / "incoming").glob("*/content")))
     writer.close()
-    await wait_until_nothing_comes_in()
+    await wait_for_cleanup()
     assert kept() == []
 
 
-async def test_the_last_step_is_done_although_the_client_left(
+async def test_complete_upload_is_kept_when_the_client_leaves(
     admin: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    fsync, began = os.fsync, asyncio.Event()
-    loop = asyncio.get_running_loop()
+    reached, opened = Event(), Event()
+    fsync = os.fsync
 
-    def slow(descriptor: int) -> None:
-        loop.call_soon_threadsafe(began.set)
-        time.sleep(0.1)
+    def held_up(descriptor: int) -> None:
+        reached.set()
+        assert opened.wait(TIMEOUT)
         fsync(descriptor)
 
-    monkeypatch.setattr(os, "fsync", slow)
+    monkeypatch.setattr(os, "fsync", held_up)
     _, writer = await asyncio.open_connection("127.0.0.1", admin.port)
     writer.write(await head_of_upload(admin, Expect=None) + PART + b"\r\n--b--\r\n")
-    await began.wait()
+    await until(reached.is_set)
     writer.close()
-    deadline = time.monotonic() + 10
-    while not kept():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-    assert store.Store(FILES).find(kept()[0].name).size == 1
-    while "uploaded" not in caplog.text:  # said by what the client's leaving does not cancel
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-    assert "cancelled: POST /admin/files/" in caplog.text
-    await wait_until_nothing_comes_in()
+    await until(lambda: "cancelled: POST /admin/files/" in caplog.text)
+    opened.set()
+    await until(lambda: "uploaded" in caplog.text)
+    (folder,) = kept()
+    assert store.Store(FILES).find(folder.name).size == 1
+    await wait_for_cleanup()
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("step", ["open", "write", "keep"])
-async def test_a_disk_that_is_full(
+async def test_full_disk_is_507_and_leaves_nothing(
     admin: Client, monkeypatch: pytest.MonkeyPatch, step: str, error: int
 ) -> None:
     def fail(*_: object) -> None:
@@ -293,18 +282,16 @@ async def test_a_disk_that_is_full(
     async with admin.post("/admin/files/", data=form()) as response:
         assert response.status == (507 if error == errno.ENOSPC else 500)
     assert kept() == []
-    await wait_until_nothing_comes_in()
+    await wait_for_cleanup()
 
 
-async def test_nginx_sends_the_file_where_it_can(
+async def test_download_through_nginx_is_an_x_accel_redirect(
     aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACCEL_REDIRECT", "/_files/")
     for proxies in ("127.0.0.1", ""):
         monkeypatch.setenv("TRUSTED_PROXIES", proxies)
-        client = await aiohttp_client(create_app())
-        await sign_in(client)
-        client.session.headers.update(own(client))
+        client = await signed_in(aiohttp_client)
         record = await upload(client)
         async with client.get(f"/admin/files/{record['id']}") as response:
             assert response.headers[hdrs.CONTENT_DISPOSITION].startswith("attachment;")
@@ -312,5 +299,5 @@ async def test_nginx_sends_the_file_where_it_can(
             location = response.headers.get("X-Accel-Redirect")
         if proxies:
             assert (body, location) == (b"", f"/_files/{record['id']}/content")
-        else:  # nobody is there who would act on it
+        else:  # there is no nginx to act on it
             assert (body, location) == (b"content", None)

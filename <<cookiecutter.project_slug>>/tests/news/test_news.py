@@ -1,3 +1,5 @@
+"""The routes of the news: conditional requests and CORS."""
+
 import re
 
 import pytest
@@ -9,10 +11,11 @@ from package_name.app import create_app
 from package_name.web.conditional import conditional
 
 from ..helpers import Client
-from .helpers import ATOM, FORMS, HTML, JSON, WRITER, change, create
+from .helpers import ATOM, FORMS, HTML, JSON, WRITER, change, create, draft
 
 # % endfilter
-CASES = [
+ALLOWED = "https://app.example.com"
+CONDITIONAL = [
     *[("/news", accept) for accept in FORMS],
     *[("/news/hello", accept) for accept in FORMS],
     ("/news.atom", "*/*"),
@@ -20,8 +23,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("path", "accept"), CASES)
-async def test_what_is_known_is_not_sent_again(client: Client, path: str, accept: str) -> None:
+@pytest.mark.parametrize(("path", "accept"), CONDITIONAL)
+async def test_known_etag_is_304_until_the_item_changes(
+    client: Client, path: str, accept: str
+) -> None:
     item = await create(client)
     headers = {hdrs.ACCEPT: accept}
     async with client.get(path, headers=headers) as response:
@@ -57,7 +62,7 @@ async def test_what_is_known_is_not_sent_again(client: Client, path: str, accept
             assert "Changed" in await response.text()
 
 
-async def test_forms_of_one_address_have_tags_of_their_own(client: Client) -> None:
+async def test_formats_of_one_url_have_different_etags(client: Client) -> None:
     tags = set()
     for accept in (HTML, JSON, ATOM):
         async with client.get("/news", headers={hdrs.ACCEPT: accept}) as response:
@@ -66,7 +71,7 @@ async def test_forms_of_one_address_have_tags_of_their_own(client: Client) -> No
     assert len(tags) == 3
 
 
-async def test_who_sends_a_token_is_not_told_that_nothing_changed(client: Client) -> None:
+async def test_etag_without_a_token_is_not_known_with_one(client: Client) -> None:
     await create(client, published_at=None)
     async with client.get("/api/news") as response:
         known = {hdrs.IF_NONE_MATCH: response.headers[hdrs.ETAG]}
@@ -75,13 +80,13 @@ async def test_who_sends_a_token_is_not_told_that_nothing_changed(client: Client
 
 
 @pytest.mark.parametrize(("path", "status"), [("/news/none", 404), ("/news?before=x", 400)])
-async def test_an_error_has_no_tag(client: Client, path: str, status: int) -> None:
+async def test_error_has_no_etag(client: Client, path: str, status: int) -> None:
     async with client.get(path, headers={hdrs.IF_NONE_MATCH: "*"}) as response:
         assert response.status == status
         assert hdrs.ETAG not in response.headers
 
 
-async def test_what_is_sent_bit_by_bit_has_no_tag(aiohttp_client: AiohttpClient) -> None:
+async def test_streamed_response_has_no_etag(aiohttp_client: AiohttpClient) -> None:
     async def stream(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -93,3 +98,61 @@ async def test_what_is_sent_bit_by_bit_has_no_tag(aiohttp_client: AiohttpClient)
     async with client.get("/stream", headers={hdrs.IF_NONE_MATCH: "*"}) as response:
         assert response.status == 200
         assert hdrs.ETAG not in response.headers
+
+
+@pytest.fixture
+async def client_with_cors(
+    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
+) -> Client:
+    monkeypatch.setenv("CORS_ORIGINS", ALLOWED)
+    return await aiohttp_client(create_app())
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        *[("/api/news", method) for method in ("GET", "POST")],
+        *[("/api/news/1", method) for method in ("GET", "PUT", "DELETE")],
+        *[("/news", "GET"), ("/news/hello", "GET"), ("/news.atom", "GET")],
+    ],
+)
+async def test_preflight_of_an_allowed_origin_is_answered(
+    client_with_cors: Client, path: str, method: str
+) -> None:
+    asked = {
+        hdrs.ORIGIN: ALLOWED,
+        hdrs.ACCESS_CONTROL_REQUEST_METHOD: method,
+        hdrs.ACCESS_CONTROL_REQUEST_HEADERS: "authorization,content-type",
+    }
+    async with client_with_cors.options(path, headers=asked) as response:
+        assert response.status == 200
+        assert response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] == ALLOWED
+        assert response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] == method
+        allowed = response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS].lower().split(",")
+        assert set(allowed) == {"authorization", "content-type"}
+    stranger = asked | {hdrs.ORIGIN: "https://evil.example"}
+    async with client_with_cors.options(path, headers=stranger) as response:
+        assert response.status == 403
+
+
+async def test_allowed_origin_writes_without_cookies(client_with_cors: Client) -> None:
+    headers = WRITER | {hdrs.ORIGIN: ALLOWED, "Sec-Fetch-Site": "cross-site"}
+    async with client_with_cors.post("/api/news", json=draft(), headers=headers) as response:
+        assert response.status == 201
+        exposed = response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS]
+        names = {"x-request-id", "etag", "link", "location"}
+        assert set(exposed.lower().split(",")) == names
+        path = response.headers[hdrs.LOCATION]
+    async with client_with_cors.put(path, json=draft(version=1), headers=headers) as response:
+        assert response.status == 200
+        assert response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] == ALLOWED
+    async with client_with_cors.delete(f"{path}?version=1", headers=headers) as response:
+        assert response.status == 409  # which the page may read
+        assert response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] == ALLOWED
+    async with client_with_cors.delete(f"{path}?version=2", headers=headers) as response:
+        assert response.status == 204
+    for wrong in ({hdrs.ORIGIN: "https://evil.example"}, {hdrs.COOKIE: "session=x"}):
+        async with client_with_cors.post(
+            "/api/news", json=draft(), headers=headers | wrong
+        ) as response:
+            assert response.status == 403

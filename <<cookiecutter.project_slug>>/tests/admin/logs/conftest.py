@@ -1,0 +1,19 @@
+"""Logging as in production, and a feed that publishes it soon."""
+
+import io
+from math import inf
+
+import pytest
+
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.admin.logs import feed
+from package_name.web import lag
+
+
+# % endfilter
+@pytest.fixture(autouse=True)
+def output(json_log: io.BytesIO, monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
+    """Log as in production, but nothing of a busy machine; return what is written."""
+    monkeypatch.setattr(feed, "INTERVAL", 0.02)
+    monkeypatch.setattr(lag, "HIGH", inf)
+    return json_log

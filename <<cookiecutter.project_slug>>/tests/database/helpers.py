@@ -1,0 +1,27 @@
+"""Reaching the limits of a database without waiting for them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+import pytest
+from aiohttp import web
+
+from ..helpers import TIMEOUT
+
+
+async def timed_out(
+    waiting: Awaitable[object], advance: Callable[[float], None]
+) -> web.HTTPServiceUnavailable:
+    """Move the clock until the awaitable ends, and return the 503 that it raises."""
+    task = asyncio.ensure_future(waiting)
+    await asyncio.sleep(0)
+    assert not task.done()
+    deadline = perf_counter() + TIMEOUT  # a clock that is not moved
+    while not task.done():
+        assert perf_counter() < deadline
+        advance(TIMEOUT)
+        await asyncio.sleep(0.005)
+    with pytest.raises(web.HTTPServiceUnavailable) as caught:
+        await task
+    return caught.value

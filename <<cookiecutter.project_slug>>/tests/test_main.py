@@ -1,0 +1,66 @@
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Timer
+
+import pytest
+
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.__main__ import main
+
+from .helpers import TIMEOUT
+
+
+# % endfilter
+@pytest.fixture(autouse=True)
+def _stop_after_timeout(restored_logging: None) -> Iterator[None]:
+    """Stop the server that main() should have refused to start."""
+    timer = Timer(TIMEOUT, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    yield
+    timer.cancel()
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http"])
+def test_main_refuses_an_invalid_port(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([f"--port={port}"])
+    assert "--port" in capsys.readouterr().err
+
+
+def test_main_exits_with_one_message_if_settings_are_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SECRET_KEYS")
+    monkeypatch.setenv("LOG_LEVEL", "LOUD")
+    with pytest.raises(SystemExit) as error:
+        main(["--port=0"])
+    first, *lines = str(error.value).splitlines()
+    assert first == "Cannot start, the settings are wrong:"
+    assert sorted(line.split(":")[0] for line in lines) == ["  LOG_LEVEL", "  SECRET_KEYS"]
+
+
+def test_main_refuses_addresses_in_use_and_leaves_them_alone(tmp_path: Path) -> None:
+    used = tmp_path / "used.sock"
+    with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as unix:
+        tcp.bind(("127.0.0.1", 0))
+        tcp.listen()
+        unix.bind(str(used))
+        unix.listen()
+        with pytest.raises(SystemExit, match="Cannot listen on http:"):
+            main([f"--port={tcp.getsockname()[1]}"])
+        with pytest.raises(SystemExit, match="another server listens"):
+            main([f"--path={used}"])
+        assert used.is_socket()
+
+
+def test_main_refuses_a_path_that_cannot_become_a_socket(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("precious")
+    with pytest.raises(SystemExit, match="is no socket"):
+        main([f"--path={file}"])
+    assert file.read_text() == "precious"
+    with pytest.raises(SystemExit, match="Cannot listen"):
+        main([f"--path={tmp_path / 'no' / 'folder'}"])

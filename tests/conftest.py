@@ -146,25 +146,29 @@ def cookiecutter(
 Bake = Callable[..., Project]
 
 
+def bake_into(folder: Path, **given: str) -> Project:
+    """Bake with some answers; those that are not given keep their defaults."""
+    folder.mkdir(parents=True)
+    # Typed rather than given as arguments, which cookiecutter would take for templates.
+    typed = ""
+    for key, default in answers().items():
+        answer = given.get(key, "")
+        if answer and isinstance(default, list):
+            answer = str(default.index(answer) + 1)
+        typed += answer + "\n"
+    done = cookiecutter(folder, typed=typed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = folder.iterdir()
+    (package,) = (path / "src").iterdir()
+    return Project(path, package.name)
+
+
 @pytest.fixture
 def bake(tmp_path: Path) -> Bake:
-    """Bake with some answers; those that are not given keep their defaults."""
+    """Bake with some answers, into a folder of the test."""
 
     def bake(**given: str) -> Project:
-        folder = tmp_path / f"bake-{len(list(tmp_path.iterdir()))}" / "out"
-        folder.mkdir(parents=True)
-        # Typed rather than given as arguments, which cookiecutter would take for templates.
-        typed = ""
-        for key, default in answers().items():
-            answer = given.get(key, "")
-            if answer and isinstance(default, list):
-                answer = str(default.index(answer) + 1)
-            typed += answer + "\n"
-        done = cookiecutter(folder, typed=typed)
-        assert done.returncode == 0, done.stdout + done.stderr
-        (path,) = folder.iterdir()
-        (package,) = (path / "src").iterdir()
-        return Project(path, package.name)
+        return bake_into(tmp_path / f"bake-{len(list(tmp_path.iterdir()))}" / "out", **given)
 
     return bake
 
@@ -241,7 +245,7 @@ class Server:
     def stop(self, number: int = signal.SIGINT) -> int:
         """Signal the whole group, as the terminal's Ctrl-C does, and return the exit status."""
         os.killpg(self.process.pid, number)
-        status = self.process.wait(timeout=30)
+        status = self.process.wait(TIMEOUT)
         wait_for(lambda: not self.group(), "the last process to end")
         return status
 
@@ -294,7 +298,9 @@ def answers_at(url: str, uds: Path | None = None) -> Callable[[], bool]:
 
 def client(uds: Path | None = None) -> httpx.Client:
     """Return an HTTP client that uses no proxy of the environment."""
-    return httpx.Client(transport=httpx.HTTPTransport(uds=str(uds) if uds else None), timeout=10)
+    # Without TLS, whose certificates take longer to load than most requests take.
+    transport = httpx.HTTPTransport(uds=str(uds) if uds else None, verify=False)
+    return httpx.Client(transport=transport, timeout=TIMEOUT)
 
 
 def standalone(project: Project, *arguments: str) -> list[str]:
@@ -404,6 +410,7 @@ class Tab:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.wrong: list[str] = []
+        page.set_default_timeout(1000 * TIMEOUT)
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
         page.on("requestfailed", self._failed)

@@ -53,7 +53,7 @@ class Stack:
 
     def control(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run supervisorctl."""
-        command = [self.project.bin / "supervisorctl", "-c", self.run / "supervisord.conf"]
+        command = [str(self.project.bin / "supervisorctl"), "-c", f"{self.run}/supervisord.conf"]
         return subprocess.run(
             [*command, *arguments],
             env=clean_environment(**self.environment),

@@ -204,7 +204,7 @@ def test_page_of_another_site_cannot_post_or_open_a_websocket(
     url = site.base + path
     attack = ATTACK.format(url=url, socket=f"ws{site.base.removeprefix('http')}/admin/")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Attacker, attack)) as attacker:
-        threading.Thread(target=attacker.serve_forever).start()
+        threading.Thread(target=attacker.serve_forever, args=(0.05,)).start()
         try:
             page.goto(f"http://{host}:{attacker.server_port}/")
             wait_for(lambda: page.title() == "tried", "the script to have tried")
@@ -213,6 +213,7 @@ def test_page_of_another_site_cannot_post_or_open_a_websocket(
             assert navigation.value.status == 403
         finally:
             attacker.shutdown()
+    wait_for(lambda: len(site.requests(path)) == 2, "the requests to be logged")
     assert [line["status"] for line in site.requests(path)] == [403, 403]
     assert site.requests("/admin/")[-1]["status"] == 403  # the WebSocket
     page.goto(f"{site.base}/admin/files/")

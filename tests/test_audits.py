@@ -1,4 +1,4 @@
-"""What tools that know the formats say of the files that are baked: nothing."""
+"""Auditors of the formats find nothing wrong in the baked files."""
 
 import json
 import subprocess
@@ -8,11 +8,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from conftest import PRODUCTION, Bake, Project, clean_environment
+from conftest import PRODUCTION, Bake, Project, bake_into, clean_environment
+from needs import needs
 from test_answers import hostile_answers
 
-ANSWERS = [{}, {"project_slug": "A.b_c-9", "database": "none"}, hostile_answers()]
-"""With another database each."""
+ANSWERS = [
+    {},
+    {"project_slug": "A.b_c-9", "database": "none"},
+    hostile_answers(database="postgresql"),
+]
+"""Each with another database."""
 AUDITS = [
     ("hadolint", "deploy/docker/Dockerfile"),
     ("shellcheck", "--external-sources", "deploy/*.sh", "deploy/*/*.sh"),
@@ -24,20 +29,22 @@ AUDITS = [
 ]
 
 
+@pytest.fixture(scope="module", params=ANSWERS, ids=["plain", "odd", "hostile"])
+def audited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that was baked with these answers."""
+    return bake_into(tmp_path_factory.mktemp("audited") / "deep/out", **request.param)
+
+
 @pytest.mark.parametrize("audit", AUDITS, ids=lambda audit: audit[0])
-@pytest.mark.parametrize("answers", ANSWERS, ids=["plain", "odd", "hostile"])
-def test_an_auditor_finds_nothing(
-    audit: tuple[str, ...], answers: dict[str, str], bake: Bake
-) -> None:
-    project = bake(**answers)
+def test_auditor_finds_nothing(audit: tuple[str, ...], audited: Project) -> None:
     program, *arguments = audit
     options = [each for each in arguments if each.startswith("--")]
     patterns = [each for each in arguments if not each.startswith("--")]
-    files = [path for pattern in patterns for path in sorted(project.path.glob(pattern))]
+    files = [path for pattern in patterns for path in sorted(audited.path.glob(pattern))]
     assert len(files) >= len(patterns)
     done = subprocess.run(
         [Path(sys.executable).with_name(program), *options, *files],
-        cwd=project.path,
+        cwd=audited.path,
         capture_output=True,
         text=True,
         check=False,
@@ -45,6 +52,7 @@ def test_an_auditor_finds_nothing(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@needs("nginx", "openssl")
 @pytest.mark.parametrize(
     "environment",
     [
@@ -54,7 +62,7 @@ def test_an_auditor_finds_nothing(
     ],
     ids=["plain", "pool", "tls"],
 )
-def test_nginx_and_gixy_find_nothing(
+def test_nginx_and_gixy_find_nothing_but_the_host_that_is_passed_on(
     environment: dict[str, str], installed: Project, tmp_path: Path
 ) -> None:
     installed.make("certs")
@@ -82,8 +90,11 @@ def test_nginx_and_gixy_find_nothing(
     assert "(gixy: host_spoofing)" in (installed.path / "deploy/nginx/site.conf").read_text()
 
 
-def test_nginx_takes_the_longest_name(bake: Bake, installed: Project) -> None:
-    """Of a package, which its variables begin with; and a second site beside it."""
+@needs("nginx")
+def test_nginx_accepts_two_sites_with_the_longest_package_names(
+    bake: Bake, installed: Project
+) -> None:
+    """The variables of a site begin with the name of the package."""
     with TemporaryDirectory() as run:
         for name in ("z" * 40, "y" * 40):
             project = bake(package_name=name)

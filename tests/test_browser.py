@@ -1,5 +1,6 @@
 """The pages in a real browser: Debian's Chromium, driven by Playwright."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,6 @@ from pathlib import Path
 import pytest
 from conftest import (
     PRODUCTION,
-    SCREENSHOTS,
     Bake,
     Project,
     Server,
@@ -18,7 +18,11 @@ from conftest import (
     started,
     wait_for,
 )
+from layout import assert_fits
+from needs import needs
 from playwright.sync_api import Browser, Error, Route
+
+pytestmark = [needs("chromium"), pytest.mark.xdist_group("browser")]  # which share a server
 
 
 @pytest.fixture(scope="module")
@@ -32,27 +36,18 @@ def site(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield base
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 360])
-def test_pages_fit_and_nothing_goes_wrong(tab: Tab, site: str, scheme: str, width: int) -> None:
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    tab.page.set_viewport_size({"width": width, "height": 800})
-    tab.page.emulate_media(color_scheme=scheme)
-    backgrounds = set()
+def test_pages_fit_into_wide_and_narrow_windows(tab: Tab, site: str) -> None:
     for name, path in {"home": "/", "about": "/about", "missing": "/nowhere"}.items():
         response = tab.page.goto(site + path)
         assert response
         assert response.status == (404 if name == "missing" else 200)
-        tab.page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}-{width}.png")
-        assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
-        backgrounds.add(tab.page.evaluate("getComputedStyle(document.body).backgroundColor"))
         assert tab.page.locator("h1").count() == 1
-    assert backgrounds == {"rgb(251, 250, 247)" if scheme == "light" else "rgb(20, 22, 26)"}
-    # The browser says itself that a page was answered with 404.
+        assert_fits(tab.page, name, screenshot=True)
+    # The browser reports the status 404 itself.
     assert [wrong for wrong in tab.wrong if "404 (Not Found)" not in wrong] == []
 
 
-def test_the_theme_is_chosen_and_kept(tab: Tab, site: str) -> None:
+def test_chosen_theme_applies_to_the_next_page(tab: Tab, site: str) -> None:
     tab.page.emulate_media(color_scheme="light")
     tab.page.goto(site)
     button = tab.page.locator("#theme")
@@ -71,7 +66,7 @@ def test_the_theme_is_chosen_and_kept(tab: Tab, site: str) -> None:
     assert tab.wrong == []
 
 
-def test_pages_are_complete_without_javascript(browser: Browser, site: str) -> None:
+def test_pages_work_without_javascript(browser: Browser, site: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(site)
@@ -82,7 +77,7 @@ def test_pages_are_complete_without_javascript(browser: Browser, site: str) -> N
     context.close()
 
 
-def test_the_policy_stops_scripts_that_are_not_ours(tab: Tab, site: str) -> None:
+def test_content_security_policy_blocks_injected_scripts(tab: Tab, site: str) -> None:
     def inject(route: Route) -> None:
         response = route.fetch()
         body = response.text().replace("</main>", "<script>window.evil = 1</script></main>")
@@ -92,12 +87,12 @@ def test_the_policy_stops_scripts_that_are_not_ours(tab: Tab, site: str) -> None
     tab.page.goto(f"{site}/")
     assert tab.page.evaluate("window.evil") is None
     assert tab.page.locator("#theme").inner_text() == "Theme: system"  # ours runs
-    # Of a page that came from no address, Chromium lets no WebSocket connect to this host.
+    # Chromium lets no WebSocket connect to this host from a page that Playwright has fulfilled.
     (violation,) = [wrong for wrong in tab.wrong if "LOCAL_NETWORK_ACCESS" not in wrong]
     assert "Content Security Policy" in violation
 
 
-def test_integrity_stops_files_that_were_changed_on_the_way(tab: Tab, site: str) -> None:
+def test_script_with_a_wrong_integrity_hash_is_not_run(tab: Tab, site: str) -> None:
     def tamper(route: Route) -> None:
         response = route.fetch()
         route.fulfill(response=response, body=response.text() + "/* tampered */")
@@ -108,7 +103,7 @@ def test_integrity_stops_files_that_were_changed_on_the_way(tab: Tab, site: str)
     assert any("integrity" in wrong for wrong in tab.wrong)
 
 
-def test_the_browser_keeps_versioned_files(tab: Tab, site: str) -> None:
+def test_versioned_file_comes_from_the_cache_of_the_browser(tab: Tab, site: str) -> None:
     tab.page.goto(f"{site}/")
     cached = "performance.getEntriesByName(document.styleSheets[0].href)[0].transferSize"
     assert tab.page.evaluate(cached) > 0
@@ -120,9 +115,10 @@ def test_the_browser_keeps_versioned_files(tab: Tab, site: str) -> None:
 def developing(
     bake: Bake, installed: Project, tmp_path: Path
 ) -> Iterator[tuple[Project, Server, str]]:
-    """A project of its own under `make dev`, on free ports."""
+    """A project of its own under `make dev`, on free ports, with the tools of the installed one."""
     project = bake()
-    project.make("install")
+    for name in ("pyproject.toml", "requirements.txt"):
+        os.utime(project.path / name, (0, 0))  # older than the installation
     port = free_port()
     makefile = project.path / "Makefile"
     text = makefile.read_text()
@@ -130,12 +126,15 @@ def developing(
     makefile.write_text(text.replace("adev runserver --root", f"adev runserver -p {port} --root"))
     url = f"http://localhost:{port}"
     ready = answers_at(f"{url}/livez")
-    with started(["make", "dev"], tmp_path / "log", ready, project.path) as server:
+    command = ["make", "dev", f"VENV={installed.path}/.venv"]
+    source = str(project.path / "src")  # found before that of the installed one
+    with started(command, tmp_path / "log", ready, project.path, PYTHONPATH=source) as server:
         yield project, server, url
 
 
-def test_live_reload(developing: tuple[Project, Server, str], tab: Tab) -> None:
-    """A changed .py, template and style sheet each reach the page, by themselves."""
+def test_changed_style_sheet_template_and_module_appear_on_the_open_page(
+    developing: tuple[Project, Server, str], tab: Tab
+) -> None:
     project, server, url = developing
     source = project.path / "src" / project.package
     greetings: list[str | bytes] = []
@@ -163,10 +162,10 @@ def test_live_reload(developing: tuple[Project, Server, str], tab: Tab) -> None:
 
     about = source / "about.py"
     about.write_text(about.read_text().replace("A web application", "A changed application"))
-    tab.page.get_by_text("A changed application").wait_for(timeout=60_000)
+    tab.page.get_by_text("A changed application").wait_for()
     tab.page.wait_for_load_state("networkidle")
 
-    tab.wrong.clear()  # what was asked for while adev started the server anew
+    tab.wrong.clear()  # requests fail while adev restarts the server
     tab.page.goto(url)
     tab.page.goto(f"{url}/_debugtoolbar")
     assert "Debug" in tab.page.title()
@@ -176,10 +175,9 @@ def test_live_reload(developing: tuple[Project, Server, str], tab: Tab) -> None:
     server.stop(signal.SIGINT)  # leaves no process behind
 
 
-def test_an_error_in_development_is_shown(
+def test_development_server_shows_an_exception_until_it_is_fixed(
     developing: tuple[Project, Server, str], tab: Tab
 ) -> None:
-    """A mistake in the code is explained in the browser, and mended without a restart by hand."""
     project, server, url = developing
     pages = project.path / "src" / project.package / "site/pages.py"
     good = pages.read_text()

@@ -1,37 +1,52 @@
-"""The files of deploy/ read together, as they are filled in: do they agree?"""
+"""The files of deploy/ agree with one another, and with the settings they are rendered with."""
 
 import configparser
 import re
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
 from conftest import PRODUCTION, Project, clean_environment
+from needs import needs
+
+pytestmark = [needs("nginx"), pytest.mark.xdist_group("coherence")]  # which share what is rendered
 
 Render = Callable[..., str]
+FILES = [
+    "nginx/nginx.conf",
+    "nginx/site.conf",
+    "supervisord/supervisord.conf",
+    "systemd/app.service",
+    "systemd/app.socket",
+]
+
+
+@cache
+def rendered(project: Project, **environment: str) -> dict[str, str]:
+    """Return the rendered files, by name."""
+    with TemporaryDirectory() as folder:
+        subprocess.run(
+            [project.bin / "python", "deploy/render.py", *FILES, folder],
+            cwd=project.path,
+            env=clean_environment(**(PRODUCTION | {"RUN_FOLDER": "/run/test"} | environment)),
+            check=True,
+        )
+        return {name: Path(folder, Path(name).name).read_text() for name in FILES}
 
 
 @pytest.fixture
 def render(installed: Project) -> Render:
-    """Fill a file in, with these settings."""
-
-    def render(name: str, **environment: str) -> str:
-        return subprocess.run(
-            [installed.bin / "python", "deploy/render.py", name],
-            cwd=installed.path,
-            env=clean_environment(**(PRODUCTION | {"RUN_FOLDER": "/run/test"} | environment)),
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        ).stdout
-
-    return render
+    """Return a function that renders a file with some settings."""
+    return lambda name, **environment: rendered(installed, **environment)[name]
 
 
+@cache
 def settings(project: Project, **environment: str) -> dict[str, float]:
-    """Return the numbers among the application's settings."""
+    """Return those settings of the application that are numbers."""
     program = f"""
 from {project.package}.settings import Settings
 print({{key: float(value) for key, value in Settings() if isinstance(value, (int, float))}})
@@ -47,6 +62,7 @@ print({{key: float(value) for key, value in Settings() if isinstance(value, (int
     return dict(eval(done.stdout))
 
 
+@cache
 def gunicorn(project: Project, **environment: str) -> dict[str, str]:
     """Return gunicorn's configuration, as it prints it."""
     command = [
@@ -80,7 +96,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("given", SETTINGS, ids=lambda given: "-".join(given) or "defaults")
-def test_nginx_agrees_with_the_settings(
+def test_nginx_has_the_limits_and_timeouts_of_the_settings(
     given: dict[str, str], installed: Project, render: Render
 ) -> None:
     app = settings(installed, **given)
@@ -98,7 +114,7 @@ def test_nginx_agrees_with_the_settings(
 
 
 @pytest.mark.parametrize("given", SETTINGS, ids=lambda given: "-".join(given) or "defaults")
-def test_whoever_stops_a_server_waits_longer_than_it_does(
+def test_supervisors_wait_longer_than_the_server_takes_to_stop(
     given: dict[str, str], installed: Project, render: Render
 ) -> None:
     graceful = settings(installed, **given)["graceful_timeout"]
@@ -117,11 +133,13 @@ def test_whoever_stops_a_server_waits_longer_than_it_does(
     assert int(one(r"^TimeoutStopSec=(\d+)$", unit)) > master
 
 
-def test_systemd_allows_what_the_database_needs(installed: Project, render: Render) -> None:
+def test_systemd_unit_allows_migrations_to_finish_and_the_database_to_be_written(
+    installed: Project, render: Render
+) -> None:
     env = (installed.path / "migrations/env.py").read_text()
     patience = float(one(r"^PATIENCE = (.+)$", env))
     unit = render("systemd/app.service")
-    # To wait for another migration, and to make one.
+    # Enough to wait for another migration, and to run one.
     assert one(r"^TimeoutStartSec=(.+)$", unit) == "1h"
     assert 2 * patience < 3600
     uploads, data = one(r"^ReadWritePaths=(.+)$", unit).split()
@@ -129,13 +147,13 @@ def test_systemd_allows_what_the_database_needs(installed: Project, render: Rend
     unit = render("systemd/app.service", DATABASE_URL="sqlite:////tmp/of-the-tests/app.db")
     assert one(r"^ReadWritePaths=(.+)$", unit) == f"{uploads} /tmp/of-the-tests"
     assert one(r"^NoExecPaths=(.+)$", unit).startswith(f"{uploads} /tmp/of-the-tests ")
-    # In a folder of its own, for what can be written cannot be executed.
+    # In a folder of its own, as nothing in a writable folder can be executed.
     for url in ("sqlite:///app.db", "sqlite:////app.db"):
         with pytest.raises(subprocess.CalledProcessError):
             render("systemd/app.service", DATABASE_URL=url)
 
 
-def test_a_container_is_given_enough_time_to_stop(installed: Project) -> None:
+def test_containers_have_enough_time_to_stop(installed: Project) -> None:
     master = int(gunicorn(installed)["graceful_timeout"])
     compose = yaml.safe_load((installed.path / "deploy/docker/compose.yaml").read_text())
     served = [compose["services"][name] for name in ("app", "nginx")]
@@ -145,7 +163,9 @@ def test_a_container_is_given_enough_time_to_stop(installed: Project) -> None:
 
 
 @pytest.mark.parametrize("server", ["gunicorn", "pool"])
-def test_sockets_meet(server: str, installed: Project, render: Render) -> None:
+def test_nginx_and_the_servers_use_the_same_sockets(
+    server: str, installed: Project, render: Render
+) -> None:
     variables = {"APP_SERVER": server, "WEB_CONCURRENCY": "3"}
     upstream = re.findall(r"server unix:(\S+) ", render("nginx/site.conf", **variables))
     text = render("supervisord/supervisord.conf", **variables)
@@ -162,12 +182,14 @@ def test_sockets_meet(server: str, installed: Project, render: Render) -> None:
         numbers = range(first, first + count)
         assert upstream == [path.replace("%(process_num)s", str(each)) for each in numbers]
     assert Path(upstream[0]).parent == Path("/run/test")
-    # And what nginx sends, the application names.
+    # The application names the location from which nginx sends files.
     accel = one(r'ACCEL_REDIRECT="([^"]+)"', program["environment"])
     assert f"    location {accel} {{\n        internal;" in render("nginx/site.conf", **variables)
 
 
-def test_ports_meet(installed: Project, render: Render) -> None:
+def test_image_and_compose_use_the_same_ports_and_socket(
+    installed: Project, render: Render
+) -> None:
     docker = installed.path / "deploy/docker"
     dockerfile = (docker / "Dockerfile").read_text()
     port = one(r"^EXPOSE (\d+)$", dockerfile)
@@ -186,8 +208,8 @@ def test_ports_meet(installed: Project, render: Render) -> None:
     assert f"server unix:{socket} " in text
 
 
-def test_forwarded_headers_are_set_and_never_appended(render: Render) -> None:
-    """The application reads them from the right, so that it could not tell."""
+def test_nginx_replaces_forwarded_headers_and_never_appends_to_them(render: Render) -> None:
+    """The application reads them from the right, so it could not tell the difference."""
     site = render("nginx/site.conf")
     sent = dict(re.findall(r"proxy_set_header (X-\S+|Forwarded) (\S+);", site))
     assert sent == {
@@ -197,20 +219,20 @@ def test_forwarded_headers_are_set_and_never_appended(render: Render) -> None:
         "X-Forwarded-Proto": "$scheme",
         "X-Request-ID": "$request_id",
     }
-    # Inherited by each location, as none has any of its own.
+    # Each location inherits them, as it has none of its own.
     assert not re.search(r"^ {8}proxy_set_header", site, re.MULTILINE)
 
 
-def test_each_file_is_named_by_the_readme_or_another_file(installed: Project) -> None:
-    """A file that nothing leads to is one that nobody uses."""
+def test_each_file_of_deploy_is_named_by_the_readme_or_another_file(installed: Project) -> None:
+    """A file that is not named is not used."""
     deploy = installed.path / "deploy"
     files = [path for path in deploy.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     others = {path: path.read_text() for path in [*files, installed.path / "Makefile"]}
     for path in set(files) - {deploy / "README.md"}:
         text = "".join(text for other, text in others.items() if other != path)
-        # Some names are made: error.html from a kind, pool.conf from APP_SERVER.
-        made = {"error.html", "error.json", "pool.conf", "gunicorn.conf"}
-        assert path.name in text or path.name in made, path
+        # Some names are composed: error.html from a kind, pool.conf from APP_SERVER.
+        composed = {"error.html", "error.json", "pool.conf", "gunicorn.conf"}
+        assert path.name in text or path.name in composed, path
     assert "nginx/error.$1" in others[deploy / "nginx/site.conf"]
     main = others[deploy / "supervisord/supervisord.conf"]
     assert '"supervisord/" ~ app_server ~ ".conf"' in main

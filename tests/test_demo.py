@@ -4,15 +4,16 @@ import signal
 import subprocess
 from pathlib import Path
 
-from conftest import ROOT, answers_at, client, started
+from conftest import ROOT, answers_at, client, free_port, started
 
 
-def test_make_demo_serves_the_page_until_ctrl_c(tmp_path: Path) -> None:
+def test_make_demo_serves_the_project_with_news_until_ctrl_c(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-    url = "http://localhost:8080"
-    assert not answers_at(url)(), "port 8080 is in use"
-    with started(["make", "demo"], tmp_path / "log", answers_at(url), clone) as server:
+    assert "\nPORT ?= 8080\n" in (clone / "Makefile").read_text()
+    url = f"http://localhost:{(port := free_port())}"
+    command = ["make", "demo", f"PORT={port}"]
+    with started(command, tmp_path / "log", answers_at(url), clone) as server:
         assert f"at {url}" in server.output()
         with client() as http:
             assert "My Service" in http.get(url, headers={"Accept": "text/html"}).text

@@ -314,8 +314,8 @@ def test_make_rehearse_serves_reloads_and_shows_nginxs_error_page(
         assert tab.wrong == []
         reloaded = installed.make("reload")
         assert "site:app: signalled" in reloaded.stdout
-        stop = [installed.bin / "supervisorctl", "-c", "run/supervisord.conf", "stop", "site:app"]
-        subprocess.run(stop, cwd=path, check=True, capture_output=True)
+        control = [str(installed.bin / "supervisorctl"), "-c", "run/supervisord.conf"]
+        subprocess.run([*control, "stop", "site:app"], cwd=path, check=True, capture_output=True)
         answer = tab.page.goto(f"{base}/about")
         assert answer is not None
         assert answer.status == 502

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 import pytest
-from conftest import ROOT, TIMEOUT, Project, Site, client, serving, sign_in
+from conftest import ROOT, TIMEOUT, Project, Site, client, serving, sign_in, standalone
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
@@ -38,7 +38,7 @@ def attacked(
         "CORS_ORIGINS": "https://app.example.com",
         "MAX_UPLOAD_SIZE": "64KiB",
     }
-    with serving(installed, folder, account, **environment) as site, client() as http:
+    with serving(installed, folder, account, standalone, **environment) as site, client() as http:
         sign_in(http, site.base)
         cookie = f"Cookie: session={http.cookies['session']}\r\n"
         yield site, f"Origin: {site.base}\r\n{cookie}".encode()

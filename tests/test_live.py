@@ -115,7 +115,7 @@ def test_killed_worker_is_replaced_and_the_others_miss_no_message(
             await received(newly, 3, 4)
             assert not any(each.closed.done() for each in survivors)
 
-    with workers(installed, tmp_path, count=3) as site:
+    with workers(installed, tmp_path, WEB_CONCURRENCY="3") as site:
         run(kill_one(site))
 
 
@@ -135,11 +135,10 @@ def visit_each_worker(site: Workers, path: str) -> None:
 def test_log_tail_log_level_and_announcement_reach_all_workers_and_pages(
     installed: Project, account: str, browser: Browser, tab: Tab, tmp_path: Path
 ) -> None:
-    port = free_port()
-    variables = {"ADMIN_USERS": account, "DRAIN_TIMEOUT": "0.5"}
+    variables = {"ADMIN_USERS": account, "DRAIN_TIMEOUT": "0.5", "PORT": str(free_port())}
     context = browser.new_context()
     visitor, admin = Tab(context.new_page()), tab
-    with workers(installed, tmp_path, port=port, **variables) as site:
+    with workers(installed, tmp_path, **variables) as site:
         visitor.page.goto(f"{site.base}/about")
         shows(visitor.page, "#live", "Live")
         page = admin.page
@@ -182,7 +181,7 @@ def test_log_tail_log_level_and_announcement_reach_all_workers_and_pages(
         shows(page, "#live", "Live")
         site.server.stop(signal.SIGTERM)
     shows(visitor.page, "#live", "Offline, trying again")
-    with workers(installed, tmp_path, port=port, **variables):
+    with workers(installed, tmp_path, **variables):
         shows(visitor.page, "#live", "Live")
     context.close()
     for wrong in (*visitor.wrong, *admin.wrong):

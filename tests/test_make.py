@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import Bake, Project
+from conftest import Bake, Project, cookiecutter
 
 UV = [sys.executable, "-m", "uv"]
 
@@ -38,18 +38,19 @@ MISTAKES = {
 }
 
 
-def test_make_lint_finds_mistakes_and_make_format_mends_them(bake: Bake) -> None:
-    project = bake()
-    project.make("lint")
-    file = project.path / "src" / project.package / "mistake.py"
-    for mistake in MISTAKES.values():
-        file.write_text(f'"""A module."""\n\n{mistake}')
-        with pytest.raises(AssertionError):
-            project.make("lint")
-    file.write_text(f'"""A module."""\n\n{MISTAKES["lint"]}\n{MISTAKES["format"]}')
-    project.make("format")
-    assert file.read_text() == '"""A module."""\n\nX = [1]\n'
-    project.make("lint")
+def test_make_lint_finds_mistakes_and_make_format_mends_them(installed: Project) -> None:
+    file = installed.path / "src" / installed.package / "mistake.py"
+    try:
+        for mistake in MISTAKES.values():
+            file.write_text(f'"""A module."""\n\n{mistake}')
+            with pytest.raises(AssertionError):
+                installed.make("lint")
+        file.write_text(f'"""A module."""\n\n{MISTAKES["lint"]}\n{MISTAKES["format"]}')
+        installed.make("format")
+        assert file.read_text() == '"""A module."""\n\nX = [1]\n'
+        installed.make("lint")
+    finally:
+        file.unlink()
 
 
 def test_coverage_and_warnings_are_strict(bake: Bake) -> None:
@@ -69,14 +70,24 @@ def test_one_test_alone_passes_without_coverage(installed: Project) -> None:
     assert "coverage" not in done.stdout
 
 
-def test_make_install_installs_uv_where_it_is_missing(bake: Bake) -> None:
-    project = bake()
+@pytest.fixture(scope="module")
+def without_uv(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The default project, installed where uv is not on the path."""
+    folder = tmp_path_factory.mktemp("without-uv") / "out"
+    folder.mkdir()
+    assert cookiecutter(folder).returncode == 0
+    project = Project(folder / "my-service", "my_service")
     folders = os.environ["PATH"].split(os.pathsep)
     without = [folder for folder in folders if not (Path(folder) / "uv").exists()]
     python = str(Path(sys._base_executable).absolute())  # type: ignore[attr-defined]
     project.make("install", PYTHON=python, PATH=os.pathsep.join(without))
-    assert (project.bin / "uv").exists()
-    assert (project.bin / "adev").exists()
+    return project
+
+
+@pytest.mark.xdist_group("make")
+def test_make_install_installs_uv_where_it_is_missing(without_uv: Project) -> None:
+    assert (without_uv.bin / "uv").exists()
+    assert (without_uv.bin / "adev").exists()
 
 
 def test_make_lists_its_targets(installed: Project) -> None:
@@ -94,10 +105,11 @@ def test_make_names_the_python_that_is_needed(bake: Bake, tmp_path: Path) -> Non
         project.make("install", f"PYTHON={old}")
 
 
+@pytest.mark.xdist_group("make")
 def test_make_static_compresses_files_for_the_wheel_and_make_clean_removes_them(
-    bake: Bake, tmp_path: Path
+    without_uv: Project, tmp_path: Path
 ) -> None:
-    project = bake()
+    project = without_uv
     output = project.make("static").stdout
     static = project.path / "src" / project.package / "static"
     siblings = sorted(path.name for path in static.glob("*.br"))

@@ -301,19 +301,22 @@ def test_draining_worker_goes_on_telling_the_master_that_it_is_alive(
         ):
             return await response.text()
 
+    beats = set()
+
+    def beaten() -> bool:
+        beats.add(heartbeat(worker))
+        return len(beats) >= 4
+
     async def reload_meanwhile() -> str:
         answer = asyncio.create_task(ask())
         await asyncio.to_thread(wait_for, logged(site.server, "held"), "the request to be held")
         os.kill(site.master, signal.SIGHUP)
         await asyncio.to_thread(wait_for, logged(site.server, "draining"), "the worker to drain")
-        beats = {heartbeat(worker)}
-        await asyncio.to_thread(
-            wait_for, lambda: beats.add(heartbeat(worker)) or len(beats) >= 4, "three heartbeats"
-        )
+        await asyncio.to_thread(wait_for, beaten, "three heartbeats")
         await asyncio.to_thread(release.touch)
         return await answer
 
-    timeout = {"GRACEFUL_TIMEOUT": f"{TIMEOUT:.0f}"}
-    with workers(installed, tmp_path, count=1, **timeout) as site:
+    variables = {"GRACEFUL_TIMEOUT": f"{TIMEOUT:.0f}", "WEB_CONCURRENCY": "1"}
+    with workers(installed, tmp_path, **variables) as site:
         (worker,) = site.pids()
         assert run(reload_meanwhile()) == "released"

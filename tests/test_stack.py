@@ -337,8 +337,8 @@ def test_stack_starts_with_a_socket_as_its_output(installed: Project, tmp_path: 
                 cwd=installed.path,
                 env=clean_environment(**variables),
                 stdin=subprocess.DEVNULL,
-                stdout=theirs,
-                stderr=theirs,
+                stdout=theirs.fileno(),
+                stderr=subprocess.STDOUT,
             )
         output = bytearray()
 

@@ -245,7 +245,7 @@ def impatient(
     """A server that soon aborts slow requests."""
     folder = tmp_path_factory.mktemp("impatient")
     variables = {"READ_TIMEOUT": "1", "KEEPALIVE_TIMEOUT": "1"}
-    with serving(installed, folder, account, **variables) as site:
+    with serving(installed, folder, account, standalone, **variables) as site:
         yield site
 
 

@@ -158,19 +158,15 @@ def write_extra(project: Project, folder: Path) -> None:
 
 @contextmanager
 def workers(
-    project: Project,
-    folder: Path,
-    *arguments: str,
-    count: int = 2,
-    port: int | None = None,
-    **environment: str,
+    project: Project, folder: Path, *arguments: str, **environment: str
 ) -> Iterator[Workers]:
     """Serve the project and EXTRA under gunicorn, on a TCP port and on a Unix socket."""
     write_extra(project, folder)
-    port = port or free_port()
+    count = int(environment.get("WEB_CONCURRENCY", 2))
+    port = int(environment.get("PORT", 0)) or free_port()
     listen = ["--bind", f"127.0.0.1:{port}", "--bind", f"unix:{folder}/server.sock"]
     # gunicorn kills workers that are starved for longer, as on a busy machine.
-    options = ["--workers", str(count), "--timeout", f"{TIMEOUT:.0f}", *arguments]
+    options = ["--timeout", f"{TIMEOUT:.0f}", *arguments]
     ready = answers_at(f"http://127.0.0.1:{port}/livez")
     with TemporaryDirectory() as bus:  # whose path is short enough for the address of a socket
         variables = PRODUCTION | {"PYTHONPATH": str(folder), "BUS_URL": f"local:{bus}"}

@@ -34,6 +34,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     for name in (*Settings.model_fields, *Deployment.model_fields):
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
+    # Else the tests would depend on the domain that the project was baked for.
+    monkeypatch.setenv("ALLOWED_HOSTS", "example.com, localhost, 127.0.0.1, [::1]")
     monkeypatch.setenv("SECRET_KEYS", SECRET_KEY)
     with TemporaryDirectory() as bus:  # tmp_path is too long for the address of a socket
         monkeypatch.setenv("BUS_URL", f"local:{bus}")

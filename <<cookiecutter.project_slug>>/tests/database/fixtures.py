@@ -9,6 +9,7 @@ from alembic.config import main
 # % filter replace("sqlite", cookiecutter.database) | replace("package_name", cookiecutter.package_name)
 from package_name import logs
 
+from ..helpers import TIMEOUT
 from .sqlite import empty_databases, new_databases
 
 # % endfilter
@@ -47,5 +48,7 @@ def database(
     empty_database: Callable[[Path], str],
     tmp_path: Path,
 ) -> None:
-    """Set DATABASE_URL to a migrated database without rows."""
+    """Set DATABASE_URL to a migrated database without rows, and limits that no test waits for."""
     monkeypatch.setenv("DATABASE_URL", empty_database(tmp_path))
+    monkeypatch.setenv("DATABASE_TIMEOUT", str(TIMEOUT))
+    monkeypatch.setenv("DATABASE_STATEMENT_TIMEOUT", str(TIMEOUT))

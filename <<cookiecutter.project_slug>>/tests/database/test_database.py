@@ -31,10 +31,9 @@ SLOW = sa.text(
 
 
 @pytest.fixture
-def limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set a small pool, and limits of time that no test waits for."""
+def limits(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set a small pool, and let statements take longer than writers may wait for each other."""
     monkeypatch.setenv("DATABASE_POOL_SIZE", "2")
-    monkeypatch.setenv("DATABASE_TIMEOUT", str(TIMEOUT))
     monkeypatch.setenv("DATABASE_STATEMENT_TIMEOUT", str(10 * TIMEOUT))
 
 
@@ -106,7 +105,7 @@ async def test_concurrent_writers_all_succeed(db: Database) -> None:
 
 
 async def test_cancelled_statement_releases_its_connection_and_lock(db: Database) -> None:
-    """Long before its limit of time, which is longer than that of a writer who waits."""
+    """Before its limit of time, which is longer than that of the writer that waits for it."""
     under_way = 0
 
     @sa.event.listens_for(db.engine.sync_engine, "before_cursor_execute")

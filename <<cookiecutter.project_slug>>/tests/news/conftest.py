@@ -1,8 +1,7 @@
-"""Settings for the tests of the news."""
+"""Tokens of the API."""
 
 import pytest
 
-from ..helpers import TIMEOUT
 from .helpers import TOKEN
 
 
@@ -10,10 +9,3 @@ from .helpers import TOKEN
 def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set two tokens of the API."""
     monkeypatch.setenv("API_TOKENS", f"another-token-that-is-long-enough-too, {TOKEN}")
-
-
-@pytest.fixture(autouse=True)
-def limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let requests wait for the database as long as a busy machine needs."""
-    monkeypatch.setenv("DATABASE_TIMEOUT", str(TIMEOUT))
-    monkeypatch.setenv("DATABASE_STATEMENT_TIMEOUT", str(TIMEOUT))

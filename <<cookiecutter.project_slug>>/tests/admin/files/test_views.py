@@ -268,7 +268,7 @@ async def test_complete_upload_is_kept_when_the_client_leaves(
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("step", ["open", "write", "keep"])
-async def test_full_disk_is_507_and_leaves_nothing(
+async def test_disk_error_leaves_nothing_and_a_full_disk_is_507(
     admin: Client, monkeypatch: pytest.MonkeyPatch, step: str, error: int
 ) -> None:
     def fail(*_: object) -> None:

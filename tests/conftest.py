@@ -281,11 +281,17 @@ def started(
         process.wait()
 
 
+def listens(uds: Path) -> bool:
+    """Return True if a server listens on the Unix socket. httpx would not close its own if not."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(uds)) == 0
+
+
 def answers_at(url: str, uds: Path | None = None) -> Callable[[], bool]:
     """Return a condition: that the URL answers, over a Unix socket if one is named."""
 
     def condition() -> bool:
-        if uds and not uds.is_socket():
+        if uds and not listens(uds):
             return False
         try:
             with client(uds) as http:

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
 BAKED_TESTS = ROOT / "<<cookiecutter.project_slug>>/tests"
 postgresql = SimpleNamespace(**run_path(str(BAKED_TESTS / "database/postgresql.py")))
 """What the tests of a baked project start PostgreSQL with."""
+LONGEST = {"test_check", "test_image", "test_systemd"}
 VERSIONS = ROOT / ".cache/versions"
 """Where the tests note which versions of the dependencies they got."""
 SCREENSHOTS = ROOT / ".cache/screenshots"
@@ -43,6 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput"):
         shutil.rmtree(VERSIONS, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker is left alone with one of them."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

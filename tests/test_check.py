@@ -34,7 +34,8 @@ def interpreters() -> dict[str, str]:
     """Return a program for every minor version from 3.11: those on the path, and pyenv's."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [shutil.which(f"python3.{minor}") for minor in range(OLDEST, 30)]
-    candidates += [shutil.which("python3"), *map(str, sorted(pyenv.glob("3.*/bin/python")))]
+    others = sorted(pyenv.glob("3.[1-9][0-9].*/bin/python"))
+    candidates += [shutil.which("python3"), *map(str, others)]
     found: dict[str, str] = {}
     program = "import ensurepip, venv, sys; print('%d.%d' % sys.version_info[:2])"
     for python in filter(None, candidates):

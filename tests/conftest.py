@@ -279,7 +279,11 @@ def started(
             assert process.poll() is None, f"{command} ended with status {process.returncode}"
         except AssertionError as error:
             raise AssertionError(f"{error}; the end of its log:\n{server.tail()}") from None
-        yield server
+        try:
+            yield server
+        except Exception as error:
+            error.add_note(f"The end of {log}:\n{server.tail()}")
+            raise
     finally:
         for pid in server.group():
             with suppress(ProcessLookupError):

@@ -8,7 +8,7 @@ from aiohttp import web
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.settings import SETTINGS, load_settings
 from package_name.web import background
-from package_name.web.background import FIRST_DELAY, LONGEST_DELAY, Work, every, supervise
+from package_name.web.background import Work, every, supervise
 
 from ..helpers import TIMEOUT, until
 from .conftest import Timers
@@ -40,7 +40,7 @@ async def supervised(work: Work) -> AsyncIterator[None]:
     ("durations", "delays"),
     [
         ([0.0] * 8, [1, 2, 4, 8, 16, 32, 60, 60]),
-        ([0, 0, LONGEST_DELAY + 1, 0], [1, 2, 1, 2]),
+        ([0, 0, background.LONGEST_DELAY + 1, 0], [1, 2, 1, 2]),
     ],
     ids=["crashes at once", "crashes after a long run"],
 )
@@ -127,7 +127,7 @@ async def test_every_treats_cancellation_from_within_as_a_crash(
 
     async with supervised(every(90, run)):
         await timers.fire(90)
-        await timers.fire(FIRST_DELAY)
+        await timers.fire(background.FIRST_DELAY)
         await timers.fire(90)
         await until(lambda: runs == 2)
     assert "crashed, and starts again" in caplog.text
@@ -145,7 +145,7 @@ async def test_every_waits_before_each_run_and_goes_on_after_a_crash(
             raise ValueError
 
     async with supervised(every(90, run)):
-        for number, delay in enumerate([90, 90, FIRST_DELAY, 90, 90]):
+        for number, delay in enumerate([90, 90, background.FIRST_DELAY, 90, 90]):
             await timers.wait_for(delay)
             assert runs == [0, 1, 2, 2, 3][number]
             timers.advance(delay)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from runpy import run_path
 from types import SimpleNamespace
@@ -204,12 +205,18 @@ def account(installed: Project) -> str:
     return f"ada:{done.stdout.strip()}"
 
 
+PORTS = cycle(range(10000, 30000, 2))
+"""Below those that the kernel gives to clients. Each process of pytest begins elsewhere."""
+for _ in range(97 * os.getpid() % 10000):
+    next(PORTS)
+
+
 def free_port() -> int:
-    """Return a TCP port that nobody listens on, and whose successor is free too (adev takes both)."""
+    """Return a TCP port that is free, and whose successor is free too (adev takes both)."""
     while True:
+        port = next(PORTS)
         with socket.socket() as first, socket.socket() as second, suppress(OSError):
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
+            first.bind(("127.0.0.1", port))
             second.bind(("127.0.0.1", port + 1))
             return port
 

@@ -1,4 +1,4 @@
-"""Clients that send requests without a pause. They repeat no request: each failure counts."""
+"""Clients that send one request after the other. They repeat none: each failure counts."""
 
 import asyncio
 import random
@@ -11,8 +11,10 @@ from contextlib import closing, contextmanager
 from conftest import TIMEOUT, wait_for
 
 BODY = b"x" * 3000
+PAUSE = 0.01
+"""The longest pause between two requests, in seconds; it leaves the servers time to start."""
 MAX_IDLE = 0.3
-"""Seconds for which a client may leave its connection idle; far shorter than DRAIN_TIMEOUT."""
+"""The longest pause of a few; far shorter than DRAIN_TIMEOUT."""
 
 
 class Load:
@@ -47,8 +49,8 @@ class Load:
                         raise AssertionError(f"{answer}{content[:200]!r}")
                     self.answers[kind] += 1
                     closes = "connection: close" in answer
-                    if random.random() < 0.05:
-                        await asyncio.sleep(MAX_IDLE * random.random())
+                    longest = MAX_IDLE if random.random() < 0.05 else PAUSE
+                    await asyncio.sleep(longest * random.random())
 
     async def _client(self, port: int, method: str, path: str, kept: bool) -> None:
         while not self.stopped.is_set():

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -84,6 +85,14 @@ class Stack:
     def members(self) -> dict[str, int]:
         """Return the application's own processes, as pids() does."""
         return {name: pid for name, pid in self.pids().items() if name != "nginx"}
+
+    def reconfigure_nginx(self, pattern: str, replacement: str) -> None:
+        """Replace a part of the site's configuration, at least once, and make nginx load it."""
+        conf = self.run / "site.conf"
+        text, count = re.subn(pattern, replacement, conf.read_text())
+        assert count, pattern
+        conf.write_text(text)
+        os.kill(int((self.run / "nginx.pid").read_text()), signal.SIGHUP)
 
     def lines(self) -> list[dict[str, object]]:
         """Return the lines that nginx and the project have logged in JSON."""

@@ -14,6 +14,7 @@ from conftest import (
     lines,
     standalone,
     started,
+    wait_for,
 )
 
 
@@ -39,7 +40,8 @@ def test_server_serves_pages_logs_requests_and_stops(
             assert "My Service" in page.text
             css = page.text.partition('rel="stylesheet" href="')[2].partition('"')[0]
             assert "immutable" in http.get(base + css).headers["Cache-Control"]
-            assert http.get(f"{base}/readyz").json() == {"status": "ready", "down": []}
+            ready_now = {"status": "ready", "down": []}
+            wait_for(lambda: http.get(f"{base}/readyz").json() == ready_now, "it to be ready")
             assert http.get(f"{base}/admin/").status_code == 401
             missing = http.get(f"{base}/nowhere")
             assert missing.json()["request_id"] == missing.headers["X-Request-ID"]

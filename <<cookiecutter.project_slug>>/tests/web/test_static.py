@@ -125,6 +125,7 @@ def test_url_has_no_version_of_a_missing_file_or_on_request(directory: Path) -> 
         "/static/missing",
         "/static/out",
         "/static/loop",
+        "/static/site.css/x",
         "/static/..%2Fsecret",
         "/static/%2e%2e/secret",
         "/static/sub/..%2f..%2fsecret",

@@ -15,6 +15,7 @@ from aiojobs.aiohttp import shield
 from ...settings import SETTINGS
 from ...web import expect, nesting
 from ...web.context import get_context
+from ...web.files import send_file
 from ...web.headers import CSP
 from ...web.negotiation import accepted
 from ...web.templating import render
@@ -128,7 +129,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     if location and get_context(request).trusted:  # nginx sends it, from the folder files/
         headers["X-Accel-Redirect"] = f"{location.rstrip('/')}/{record.id}/{CONTENT}"
         return web.Response(headers=headers)
-    return web.FileResponse(request.app[STORE].content(record.id), headers=headers)
+    return await send_file(request, request.app[STORE].content(record.id), headers)
 
 
 async def delete(request: web.Request) -> web.Response:

@@ -47,7 +47,7 @@ elif grep -q gunicorn /proc/1/cmdline; then # in a container without nginx
 elif systemctl is-active --quiet "$name" 2>/dev/null; then
     systemctl reload "$name"
 else
-    containers=$($engine ps --quiet --filter "label=org.opencontainers.image.title=$title" 2>/dev/null) || true
+    containers=$($engine ps --quiet --filter "label=org.opencontainers.image.title=$title") || true
     if [ -z "$containers" ]; then
         echo "$name runs neither under supervisord (in $run) nor systemd nor $engine" >&2
         exit 1

@@ -70,6 +70,19 @@ def test_ask_prints_no_hash_when_it_refuses(typed: list[str], name: str, message
     assert "Traceback" not in shown
 
 
+def test_lack_of_memory_is_not_a_wrong_password() -> None:
+    program = f"""
+import resource
+from {passwords.__name__} import HASHER, is_right
+hashed = HASHER.hash("right")
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, -1))
+is_right(hashed, "right")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "VerificationError: Memory allocation error" in done.stderr
+
+
 def test_is_right_ignores_how_unicode_is_composed() -> None:
     hashed = CHEAP_HASHER.hash("caf\u00e9".encode())
     assert is_right(hashed, "cafe\u0301")

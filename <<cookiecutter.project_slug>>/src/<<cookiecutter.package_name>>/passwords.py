@@ -7,7 +7,7 @@ from getpass import getpass
 from typing import Final, NamedTuple
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from argon2.profiles import RFC_9106_LOW_MEMORY
 from pydantic import SecretStr
 
@@ -56,10 +56,13 @@ def _prepared(password: str) -> bytes:
 
 
 def is_right(hashed: str, password: str) -> bool:
-    """Tell whether a password is the one that was hashed; takes about a tenth of a second."""
+    """Tell whether a password is the one that was hashed; takes about a tenth of a second.
+
+    Raises argon2.exceptions.VerificationError if that cannot be found out.
+    """
     try:
         return HASHER.verify(hashed, _prepared(password))
-    except (VerificationError, InvalidHashError):
+    except VerifyMismatchError:  # and no other: without memory, for one, no password is wrong
         return False
 
 

@@ -252,5 +252,7 @@ def read(kind: type[S]) -> S:
             wrong.setdefault(name, item["msg"].removeprefix("Value error, "))
         lines = [f"  {name}: {message}" for name, message in wrong.items()]
         raise SystemExit("\n".join(["Cannot start, the settings are wrong:", *lines])) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SystemExit(f"Cannot start, .env cannot be read: {error}") from None
+    except OSError as error:  # names the file, which may be .env or one that a setting names
+        raise SystemExit(f"Cannot start: {error}") from None

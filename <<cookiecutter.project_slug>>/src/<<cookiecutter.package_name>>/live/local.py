@@ -177,7 +177,10 @@ class LocalBus(Bus):
         try:
             with os.scandir(self._folder) as entries:
                 names = {entry.name for entry in entries if _NAME.fullmatch(entry.name)}
-        except OSError:  # until check() mends it, this worker speaks to those it knows
+        except FileNotFoundError:  # until check() mends it, this worker speaks to those it knows
+            return
+        except OSError as error:
+            self._complain("the other workers cannot be listed: %s", error)
             return
         names.discard(self._own.name)
         for name in self._siblings.keys() - names:
@@ -197,9 +200,12 @@ class LocalBus(Bus):
             with suppress(OSError):
                 (self._folder / name).unlink()
         except OSError as error:
-            if time.monotonic() - self._complained > COMPLAIN_EVERY:
-                self._complained = time.monotonic()
-                logger.warning("worker %s cannot be reached: %s", name, error)
+            self._complain("worker %s cannot be reached: %s", name, error)
+
+    def _complain(self, message: str, *args: object) -> None:
+        if time.monotonic() - self._complained > COMPLAIN_EVERY:
+            self._complained = time.monotonic()
+            logger.warning(message, *args)
 
     def _receive(self) -> None:
         with suppress(BlockingIOError):

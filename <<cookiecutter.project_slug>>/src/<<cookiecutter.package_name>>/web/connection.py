@@ -1,10 +1,13 @@
 """How connections are treated, whichever server runs the application (rows W2 and W26)."""
 
+import asyncio
 import logging
+import select
 from random import getrandbits
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ..logs import REQUEST_ID
@@ -12,6 +15,11 @@ from ..settings import Settings
 from . import headers
 from .access_log import AccessLogger
 from .errors import PROBLEM
+
+HALF_CLOSED_TIMEOUT: Final = 5.0
+"""Seconds without progress after which a client that has shut down its sending side counts as gone."""
+_CHECK_EVERY: Final = 0.05
+"""Seconds between two checks of such a connection."""
 
 
 def handler_args(settings: Settings) -> dict[str, Any]:
@@ -28,24 +36,81 @@ def handler_args(settings: Settings) -> dict[str, Any]:
     }
 
 
+class CurrentRequest(NamedTuple):
+    """The parts of a request that tell how far it is."""
+
+    body: StreamReader
+    writer: AbstractStreamWriter
+    upgrade: bool
+    """True if the client asks for another protocol, such as WebSocket."""
+
+
+def _is_closed_by_peer(transport: asyncio.Transport) -> bool:
+    """Return True if the peer can no longer receive; over TCP that is known after a reset only."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), 0)  # POLLHUP and POLLERR
+    return bool(poll.poll(0))
+
+
 class Connection(web.RequestHandler):
     """A connection that can tell whether it idles, and that does not quote what is not HTTP.
 
     aiohttp's own answer does, cookies included: a script could read those that are hidden from it.
     """
 
-    __slots__ = ("_heard",)
+    __slots__ = ("_heard", "current")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin without a request."""
+        self._heard = 0.0
+        self.current: CurrentRequest | None = None
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Cancel the handler."""
+        super().connection_lost(exc)
+        self.current = None  # it refers to this connection
 
     def data_received(self, data: bytes) -> None:
         """Take what the client has sent."""
         self._heard = self._loop.time()
         super().data_received(data)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio takes True
+        """Keep the connection open for the responses to requests that were received as a whole."""
+        if self.ssl_context is not None:  # asyncio closes it in any case
+            return False
+        self._check_half_closed(self._loop.time() + HALF_CLOSED_TIMEOUT, 0)
+        return self.transport is not None and not self.transport.is_closing()
+
+    def _check_half_closed(self, deadline: float, sent_before: int) -> None:
+        """Close the connection, which cancels the handler, unless a response is under way.
+
+        Over TCP, a client that has closed the connection looks like one that has shut down its
+        sending side, until something is sent to it. So there is a deadline; progress extends it.
+        """
+        self.close_if_idle(0)
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        now, sent = self._loop.time(), 0
+        if self.current is not None:
+            if self.current.upgrade or not self.current.body.is_eof():
+                transport.close()
+                return
+            sent = self.current.writer.output_size - transport.get_write_buffer_size()
+        if sent != sent_before:
+            deadline = now + HALF_CLOSED_TIMEOUT
+        if now >= deadline or _is_closed_by_peer(transport):
+            transport.abort()
+        else:
+            self._loop.call_later(_CHECK_EVERY, self._check_half_closed, deadline, sent)
+
     def close_if_idle(self, seconds: float) -> None:
         """Close it when no request is under way, and nothing came or went for so many seconds."""
         waits = self._waiter is not None and not self._waiter.done()
         answered = self._next_keepalive_close_time - self._keepalive_timeout
-        since = max(answered, getattr(self, "_heard", 0.0))
+        since = max(answered, self._heard)
         if waits and self._loop.time() - since >= seconds:
             self.force_close()
 

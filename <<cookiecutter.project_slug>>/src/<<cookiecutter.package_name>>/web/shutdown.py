@@ -17,7 +17,7 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from ..settings import SETTINGS
-from .connection import Connection
+from .connection import Connection, CurrentRequest
 from .context import get_context
 
 logger = logging.getLogger(__name__)
@@ -97,9 +97,15 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
+
+        def make_request(*parts: Any) -> web.BaseRequest:
+            message, body, connection, writer, _ = parts
+            connection.current = CurrentRequest(body, writer, message.upgrade)
+            return made.request_factory(*parts)
+
         return Server(
             made.request_handler,
-            request_factory=made.request_factory,
+            request_factory=make_request,
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,
         )

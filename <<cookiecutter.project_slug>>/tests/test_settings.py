@@ -8,7 +8,7 @@ import pytest
 from package_name.deployment import Deployment
 from package_name.settings import Settings, load_settings
 
-from .helpers import CHEAP_HASHER
+from .helpers import CHEAP_HASHER, no_file_descriptors
 
 # % endfilter
 ROOT = Path(__file__).parent.parent
@@ -58,6 +58,12 @@ def test_production_refuses_a_bad_key_without_showing_it(
 def test_env_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"LOG_LEVEL=\xff\n")
     with pytest.raises(SystemExit, match=r"\.env cannot be read"):
+        load_settings()
+
+
+def test_env_file_that_cannot_be_opened_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LOG_LEVEL=DEBUG\n")
+    with no_file_descriptors(), pytest.raises(SystemExit, match=r"Too many open files: .*\.env"):
         load_settings()
 
 

@@ -16,7 +16,7 @@ from package_name.live import BUS, local
 from package_name.live.bus import Subscription
 from package_name.live.local import LocalBus, default_folder
 
-from ..helpers import TIMEOUT
+from ..helpers import TIMEOUT, no_file_descriptors
 from .helpers import Join, receive
 
 # % endfilter
@@ -172,6 +172,18 @@ async def test_bus_logs_a_worker_that_it_cannot_reach(
             await bus.publish("channel", "here")
             assert await receive(messages, 1) == ["here"]
     assert "worker 1-00000000.sock cannot be reached" in caplog.text
+
+
+async def test_workers_that_cannot_be_listed_are_logged_and_known_ones_reached(
+    join: Join, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = await join(), await join()
+    async with two.subscribe("channel") as messages:
+        await one.publish("channel", "first")
+        with no_file_descriptors():
+            await one.publish("channel", "second")
+        assert await receive(messages, 2) == ["first", "second"]
+    assert "the other workers cannot be listed: [Errno 24]" in caplog.text
 
 
 def clean(folder: Path, *, with_folder: bool) -> None:

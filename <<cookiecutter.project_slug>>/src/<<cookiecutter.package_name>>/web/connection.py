@@ -18,8 +18,8 @@ from .errors import PROBLEM
 
 HALF_CLOSED_TIMEOUT: Final = 5.0
 """Seconds without progress after which a client that has shut down its sending side counts as gone."""
-_CHECK_EVERY: Final = 0.05
-"""Seconds between two checks of such a connection."""
+_FIRST_CHECK: Final = 0.05
+"""Seconds after which such a connection is checked again; each check doubles them, up to one second."""
 
 
 def handler_args(settings: Settings) -> dict[str, Any]:
@@ -80,10 +80,10 @@ class Connection(web.RequestHandler):
         """Keep the connection open for the responses to requests that were received as a whole."""
         if self.ssl_context is not None:  # asyncio closes it in any case
             return False
-        self._check_half_closed(self._loop.time() + HALF_CLOSED_TIMEOUT, 0)
+        self._check_half_closed(self._loop.time() + HALF_CLOSED_TIMEOUT, 0, _FIRST_CHECK)
         return self.transport is not None and not self.transport.is_closing()
 
-    def _check_half_closed(self, deadline: float, sent_before: int) -> None:
+    def _check_half_closed(self, deadline: float, sent_before: int, delay: float) -> None:
         """Close the connection, which cancels the handler, unless a response is under way.
 
         Over TCP, a client that has closed the connection looks like one that has shut down its
@@ -104,7 +104,8 @@ class Connection(web.RequestHandler):
         if now >= deadline or _is_closed_by_peer(transport):
             transport.abort()
         else:
-            self._loop.call_later(_CHECK_EVERY, self._check_half_closed, deadline, sent)
+            following = min(2 * delay, 1.0)
+            self._loop.call_later(delay, self._check_half_closed, deadline, sent, following)
 
     def close_if_idle(self, seconds: float) -> None:
         """Close it when no request is under way, and nothing came or went for so many seconds."""

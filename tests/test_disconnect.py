@@ -27,7 +27,8 @@ def site(
 ) -> Iterator[tuple[Workers, Path]]:
     """A worker of each class, and the folder of its Unix socket."""
     folder = tmp_path_factory.mktemp("disconnect")
-    with workers(installed, folder, "--worker-class", request.param, count=1) as site:
+    options = ("--worker-class", request.param)
+    with workers(installed, folder, *options, WEB_CONCURRENCY="1") as site:
         yield site, folder
 
 

@@ -4,6 +4,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
+from package_name.live import sockets
+from package_name.web import connection
 from package_name.web.connection import HALF_CLOSED_TIMEOUT
 from package_name.web.shutdown import Runner
 
@@ -128,10 +131,22 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         yield served
 
 
+@pytest.fixture
+def _no_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no handler be cancelled because time has passed."""
+    monkeypatch.setattr(connection, "HALF_CLOSED_TIMEOUT", inf)
+
+
 GET = b"GET /held HTTP/1.1\r\n\r\n"
 POST = b"POST /echo HTTP/1.1\r\nOrigin: http://localhost\r\n"
+HANDSHAKE = (
+    b"GET /live HTTP/1.1\r\nOrigin: http://localhost\r\nConnection: Upgrade\r\n"
+    b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: live.v1\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 
+@pytest.mark.usefixtures("_no_timeout")
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 @pytest.mark.parametrize(
     ("sent", "bodies"),
@@ -161,6 +176,7 @@ async def test_half_closed_client_gets_its_responses(
     assert [response.partition(b"\r\n\r\n")[2] for response in responses] == bodies
 
 
+@pytest.mark.usefixtures("_no_timeout")
 @pytest.mark.parametrize(
     "sent",
     [b"", b"GET /held HT", POST + b"Content-Length: 9\r\n\r\nbody"],
@@ -176,6 +192,20 @@ async def test_client_that_closes_in_mid_request_is_disconnected(
             assert await reader.read() == b""
 
 
+@pytest.mark.usefixtures("_no_timeout")
+async def test_websocket_is_closed_when_the_client_stops_sending(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "HEARTBEAT", 10 * TIMEOUT)  # which would notice, too
+    reader, writer = await served.send("tcp", HANDSHAKE)
+    with closing(writer):
+        async with asyncio.timeout(TIMEOUT):
+            assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+            writer.write_eof()
+            await reader.read()
+
+
+@pytest.mark.usefixtures("_no_timeout")
 @pytest.mark.parametrize("half_closed", [False, True])
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 async def test_handler_is_cancelled_when_the_client_disconnects(

@@ -176,7 +176,7 @@ class StaticFiles(web.DynamicResource):
             hdrs.CACHE_CONTROL: cache,
             hdrs.VARY: hdrs.ACCEPT_ENCODING,
         }
-        accepted = parse_accept(",".join(request.headers.getall(hdrs.ACCEPT_ENCODING, ())))
+        accepted = parse_accept(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
         for coding, (suffix, unpack) in CODINGS.items():
             if accepted.get(coding, accepted.get("*", 0)) > 0:
                 sibling = Path(f"{path}{suffix}")

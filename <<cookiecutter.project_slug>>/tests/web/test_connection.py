@@ -74,6 +74,10 @@ async def test_overlong_url_or_headers_get_400(client: Client, head: bytes, stat
     assert await raw_status(client, head + b"\r\n\r\n") == status
 
 
+LARGE = 20 * 1024**2
+"""Bytes: more than sockets hold."""
+
+
 class Served:
     """An application on a TCP port and a Unix socket, under the runner that both servers use."""
 
@@ -96,10 +100,15 @@ class Served:
             await self.turns.acquire()
         return response
 
+    async def large(self, _request: web.Request) -> web.Response:
+        self.requests += 1
+        return web.Response(body=bytes(LARGE))
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         app = create_app()
         app.router.add_get("/held", self.held)
+        app.router.add_get("/large", self.large)
         app.router.add_get("/stream", self.stream)
         app.router.add_post("/echo", echo)
         runner = Runner(app)
@@ -258,3 +267,18 @@ async def test_half_closed_client_gets_a_response_that_makes_progress(
                 await reader.readuntil(b"x")
             served.turns.release()
             assert await reader.read() == b"\r\n0\r\n\r\n"
+
+
+async def test_half_closed_client_may_read_slowly(
+    served: Served, advance: Callable[[float], None]
+) -> None:
+    reader, writer = await served.send("tcp", b"GET /large HTTP/1.1\r\n\r\n")
+    with closing(writer):
+        writer.write_eof()
+        await until(lambda: served.requests)
+        for _ in range(3):
+            await run_due_callbacks()
+            advance(HALF_CLOSED_TIMEOUT)
+        async with asyncio.timeout(TIMEOUT):
+            await reader.readuntil(b"\r\n\r\n")
+            assert len(await reader.read()) == LARGE

@@ -17,7 +17,8 @@ from .access_log import AccessLogger
 from .errors import PROBLEM
 
 HALF_CLOSED_TIMEOUT: Final = 5.0
-"""Seconds without progress after which a client that has shut down its sending side counts as gone."""
+"""Seconds in which nothing is sent to a client that has shut down its sending side, until it counts
+as gone."""
 _FIRST_CHECK: Final = 0.05
 """Seconds after which such a connection is checked again; each check doubles them, up to one second."""
 
@@ -87,7 +88,7 @@ class Connection(web.RequestHandler):
         """Close the connection, which cancels the handler, unless a response is under way.
 
         Over TCP, a client that has closed the connection looks like one that has shut down its
-        sending side, until something is sent to it. So there is a deadline; progress extends it.
+        sending side, until something is sent to it. So there is a deadline; what is sent extends it.
         """
         self.close_if_idle(0)
         transport = self.transport
@@ -98,8 +99,9 @@ class Connection(web.RequestHandler):
             if self.current.upgrade or not self.current.body.is_eof():
                 transport.close()
                 return
-            sent = self.current.writer.output_size - transport.get_write_buffer_size()
-        if sent != sent_before:
+            sent = self.current.writer.output_size
+        # What waits to be sent will be refused by a client that has gone.
+        if sent != sent_before or transport.get_write_buffer_size():
             deadline = now + HALF_CLOSED_TIMEOUT
         if now >= deadline or _is_closed_by_peer(transport):
             transport.abort()

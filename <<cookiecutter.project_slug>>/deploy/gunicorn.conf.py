@@ -46,24 +46,31 @@ NOTIFY_SOCKET = os.environ.setdefault("WORKER_NOTIFY_SOCKET", os.environ.pop("NO
 _TERMINATING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
-# % if cookiecutter.database == "postgresql"
 # % filter replace("package_name", cookiecutter.package_name)
 def on_starting(_arbiter: Arbiter) -> None:
-    """Wait for the database before any worker does: one that cannot start is started for ever."""
+    """Open what workers open at their start: a worker that cannot start is started again for ever."""
     import asyncio
 
+    # % if cookiecutter.database == "postgresql"
     from package_name.database.postgresql import make_engine, open_database
 
-    async def wait() -> None:
+    # % endif
+    from package_name.live import make_bus, open_bus
+
+    async def open_once() -> None:
+        # % if cookiecutter.database == "postgresql"
         engine = make_engine(settings)
         await open_database(engine, settings)
         await engine.dispose()
+        # % endif
+        bus = make_bus(settings)
+        await open_bus(bus)
+        await bus.close()
 
-    asyncio.run(wait())
+    asyncio.run(open_once())
 
 
 # % endfilter
-# % endif
 def pre_fork(_arbiter: Arbiter, worker: GunicornWebWorker) -> None:
     """Give the worker a file for its stack, in case it hangs or crashes."""
     worker.stack = TemporaryFile()  # noqa: SIM115 # child_exit closes it

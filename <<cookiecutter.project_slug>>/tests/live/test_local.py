@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 # % filter replace("package_name", cookiecutter.package_name)
-from package_name.app import create_app
-from package_name.live import BUS, local
+from package_name.live import local
 from package_name.live.bus import Subscription
 from package_name.live.local import LocalBus, default_folder
 
@@ -260,15 +259,9 @@ async def test_open_refuses_a_folder_of_another_user(
         await LocalBus(folder).open()
 
 
-def test_default_folder_is_one_for_each_working_directory(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_default_folder_is_below_one_that_no_other_user_may_write(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = default_folder()
-    assert default_folder() == before
-    monkeypatch.setenv("BUS_URL", "local:")
-    bus = create_app()[BUS]
-    assert isinstance(bus, LocalBus)
-    assert bus._folder == before
-    (tmp_path / "other").mkdir()
-    monkeypatch.chdir(tmp_path / "other")
-    assert default_folder() != before
+    assert default_folder() == Path("run/sockets/bus")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/service")  # as systemd sets it
+    assert default_folder() == Path("/run/service/bus")

@@ -114,6 +114,14 @@ class Runner(web.AppRunner):
         super()._reg_site(site)
         site._backlog = BACKLOG
 
+    async def setup(self) -> None:
+        """Start the application, or clean up what was started; gunicorn's worker would not."""
+        try:
+            await super().setup()
+        except BaseException:
+            await self.cleanup()
+            raise
+
     async def cleanup(self) -> None:
         """Stop accepting, drain, clean up."""
         loop = asyncio.get_running_loop()

@@ -152,6 +152,7 @@ class Settings(BaseSettings):
         "[::1]",
     )
     trusted_proxies: Many[Annotated[Peer, BeforeValidator(_peer)]] = ()
+    dev_allow: Many[Annotated[Peer, BeforeValidator(_peer)]] = ()
     cors_origins: Many[Annotated[str, BeforeValidator(_origin)]] = ()
 
     keepalive_timeout: float = Field(default=75, gt=0, allow_inf_nan=False)

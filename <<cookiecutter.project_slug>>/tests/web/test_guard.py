@@ -1,8 +1,11 @@
+import asyncio
+
 import pytest
 from aiohttp import WSServerHandshakeError, hdrs
 from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
+from package_name.app import create_app
 from package_name.web.readiness import CHECKS
 
 from ..helpers import Client, own
@@ -75,3 +78,38 @@ async def test_malformed_body_gets_400(guarded: Client) -> None:
     head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\n"
     gzip = b"Content-Encoding: gzip\r\nContent-Length: 8\r\n\r\nno gzip!"
     assert await raw_status(guarded, head + gzip) == 400
+
+
+@pytest.mark.parametrize(
+    ("allowed", "client_address", "answered"),
+    [
+        ("", "127.0.0.9", True),
+        ("", "::1", True),
+        ("", "192.0.2.9", False),
+        ("", "::ffff:192.0.2.9", False),
+        ("", "2001:db8::1", False),
+        ("192.0.2.0/24, 2001:db8::/32", "192.0.2.9", True),
+        ("192.0.2.0/24, 2001:db8::/32", "2001:db8::1", True),
+        ("192.0.2.0/24, 2001:db8::/32", "198.51.100.1", False),
+        ("192.0.2.0/24, 2001:db8::/32", "127.0.0.1", True),
+    ],
+)
+async def test_development_answers_nothing_to_clients_of_networks_that_are_not_allowed(
+    aiohttp_client: AiohttpClient,
+    monkeypatch: pytest.MonkeyPatch,
+    development: None,
+    allowed: str,
+    client_address: str,
+    answered: bool,
+) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", "127.0.0.1")
+    monkeypatch.setenv("DEV_ALLOW", allowed)
+    client = await aiohttp_client(create_app())
+    for path in ("/", "/livez", "/nowhere", "/static/site.css", "/admin/"):
+        sent = (
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {client_address}\r\n\r\n"
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        writer.write(sent.encode())
+        assert bool(await reader.read(1)) is answered
+        writer.close()

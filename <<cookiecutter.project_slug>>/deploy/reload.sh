@@ -29,7 +29,7 @@ check() {
 
 if [ -S "$run/supervisor.sock" ]; then
     # One at a time.
-    exec 9>"$run/reload.lock"
+    exec 9<"$run/reload.lock"
     flock 9
     check
     members=$(supervisor status | sed -n 's/^\(site:app_[0-9]*\) .*/\1/p')
@@ -39,7 +39,7 @@ if [ -S "$run/supervisor.sock" ]; then
     # Of a pool one at a time, while nginx asks the others.
     for member in $members; do
         supervisor restart "$member"
-        wait_until test -S "$run/${member#site:}.sock"
+        wait_until test -S "$run/sockets/${member#site:}.sock"
     done
 elif grep -q gunicorn /proc/1/cmdline; then # in a container without nginx
     check

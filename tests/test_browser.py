@@ -117,8 +117,8 @@ def developing(
 ) -> Iterator[tuple[Project, Server, str]]:
     """A project of its own under `make dev`, on free ports, with the tools of the installed one."""
     project = bake()
-    for name in ("pyproject.toml", "requirements.txt"):
-        os.utime(project.path / name, (0, 0))  # older than the installation
+    for path in (project.path / "pyproject.toml", *project.path.glob("requirements*.txt")):
+        os.utime(path, (0, 0))  # older than the installation
     port = free_port()
     url = f"http://localhost:{port}"
     ready = answers_at(f"{url}/livez")

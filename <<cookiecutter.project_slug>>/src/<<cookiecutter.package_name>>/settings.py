@@ -18,13 +18,19 @@ from pydantic import (
     field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+# % if cookiecutter.database == "postgresql"
 from yarl import URL
 
+# % endif
 from .passwords import Account, parse_account
 
 Peer = IPv4Network | IPv6Network | Literal["unix"]
 S = TypeVar("S", bound=BaseSettings)
 T = TypeVar("T")
+
+_ORIGIN: Final = re.compile(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?")
+_PORTS: Final = {"http": 80, "https": 443}
 
 DEVELOPMENT_KEY: Final = "development"
 """What a key begins with that is good for development only, as the one in .env.example."""
@@ -59,13 +65,14 @@ def _host(value: object) -> object:
 
 
 def _origin(value: object) -> object:
-    try:
-        url = URL(str(value))
-        if url.scheme in {"http", "https"} and str(url.origin()) == str(url).rstrip("/"):
-            return str(url.origin())
-    except ValueError:
-        pass
-    raise ValueError("name origins such as https://app.example.com, without a path")
+    match = _ORIGIN.fullmatch(str(value).lower())
+    if match is None or int(match[3] or 0) > 65535:
+        raise ValueError(
+            "name origins such as https://app.example.com, without a path, and hosts in ASCII (xn--...)"
+        )
+    scheme, host, port = match.groups()
+    # Without the default port, as browsers send it.
+    return f"{scheme}://{host}" + (f":{int(port)}" if port and int(port) != _PORTS[scheme] else "")
 
 
 def _folder(path: Path) -> Path:

@@ -2,12 +2,13 @@ import os
 import pty
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name import passwords
-from package_name.passwords import HASHER, is_right, parse_account
+from package_name.passwords import HASHER, MAX_LENGTH, is_right, parse_account
 
 from .helpers import CHEAP_HASHER, STANDALONE, read_terminal
 
@@ -83,11 +84,47 @@ is_right(hashed, "right")
     assert "VerificationError: Memory allocation error" in done.stderr
 
 
+def test_ask_refuses_what_sign_in_would_refuse() -> None:
+    """Which no terminal takes, as a line is shorter."""
+    for typed in ("x" * (MAX_LENGTH + 1), "\u5b57" * (MAX_LENGTH // 3 + 1)):
+        done = subprocess.run(
+            [*ASK, "ada"],
+            input=f"{typed}\n{typed}\n",
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            start_new_session=True,  # without a terminal
+        )
+        assert done.returncode == 1
+        assert "more than 4096 characters or bytes" in done.stderr
+        assert "argon2" not in done.stdout
+
+
 def test_is_right_ignores_how_unicode_is_composed() -> None:
     hashed = CHEAP_HASHER.hash("caf\u00e9".encode())
     assert is_right(hashed, "cafe\u0301")
     assert not is_right(hashed, "cafe")
     assert not is_right(hashed, "\udcff")
+
+
+def test_password_of_4096_bytes_is_verified_however_it_is_typed() -> None:
+    password = "caf\u00e9 " + "x" * 4085 + "\u0301\u0316"
+    assert len(password.encode()) == 4095
+    hashed = CHEAP_HASHER.hash(unicodedata.normalize("NFKC", password).encode())
+    assert is_right(hashed, password)
+    assert is_right(hashed, unicodedata.normalize("NFC", password))
+    assert is_right(CHEAP_HASHER.hash(b"x" * MAX_LENGTH), "x" * MAX_LENGTH)
+
+
+@pytest.mark.parametrize("password", ["x" * 4097, "\u0301\u0316" * 1025, "\udcff" * 1366])
+def test_longer_password_is_wrong_and_neither_normalised_nor_hashed(
+    monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    def refuse(*_: object) -> str:
+        raise AssertionError("the password was normalised")
+
+    monkeypatch.setattr(passwords, "normalize", refuse)
+    assert not is_right("not even a hash", password)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ PATHS = {
         f"{SOURCE}/static/news.css": ["sqlite", "postgresql"],
         f"{SOURCE}/static/news.js": ["sqlite", "postgresql"],
         f"{SOURCE}/web/conditional.py": ["sqlite", "postgresql"],
+        f"{SOURCE}/web/json_body.py": ["sqlite", "postgresql"],
         f"{SOURCE}/web/tokens.py": ["sqlite", "postgresql"],
         "tests/database": ["sqlite", "postgresql"],
         "tests/database/sqlite.py": ["sqlite"],

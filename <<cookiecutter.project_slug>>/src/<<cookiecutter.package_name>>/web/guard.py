@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 
 from ..settings import SETTINGS, Peer
 from . import cors, csrf, hosts, limits
+from .connection import Connection
 from .context import get_context
 from .proxy import is_trusted, peer_address
 
@@ -74,11 +75,14 @@ async def guard_middleware(request: web.Request, handler: Handler) -> web.Stream
         _check_host(request, settings.allowed_hosts)
     # Whatever the method: aiohttp does not look at it.
     websocket = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
-    if websocket or request.method not in csrf.SAFE_METHODS:
+    origins = len(request.headers.getall(hdrs.ORIGIN, ()))
+    if websocket or request.method not in csrf.SAFE_METHODS or origins > 1:
         site = f"{request.scheme}://{request.host}"
         if not csrf.is_own(request.headers, site) and not cors.is_allowed(request):
             raise web.HTTPForbidden(text="Another site sent this, or Origin is missing.")
     if not request.content.is_eof():
+        if isinstance(request.protocol, Connection):  # not adev's
+            request.protocol.watch(request.content)
         handler = _reading_in_time(handler, settings.read_timeout)
     if websocket:
         with limits.one_websocket(app, context.client, settings.max_websockets):

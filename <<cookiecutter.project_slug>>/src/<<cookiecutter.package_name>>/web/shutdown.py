@@ -19,6 +19,7 @@ from aiohttp import hdrs, web
 from ..settings import SETTINGS
 from .connection import Connection, CurrentRequest
 from .context import get_context
+from .limits import MIN_RATE
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class Runner(web.AppRunner):
         """Take the application, and the signals that end a drain before its time."""
         super().__init__(app)
         self._hurry = hurry
+        self._watching: asyncio.Task[None] | None = None
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
@@ -115,12 +117,24 @@ class Runner(web.AppRunner):
         site._backlog = BACKLOG
 
     async def setup(self) -> None:
-        """Start the application, or clean up what was started; gunicorn's worker would not."""
+        """Start the application, and look after its connections.
+
+        What was started is cleaned up when the rest fails: gunicorn's worker would not do that.
+        """
         try:
             await super().setup()
         except BaseException:
             await self.cleanup()
             raise
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        """Cut off clients that do not read: a connection that is closed waits for them, too."""
+        seconds = self.app[SETTINGS].read_timeout
+        while True:
+            await asyncio.sleep(seconds)
+            for each in self._open():
+                each.close_if_stalled(MIN_RATE * seconds)
 
     async def cleanup(self) -> None:
         """Stop accepting, drain, clean up."""
@@ -134,6 +148,8 @@ class Runner(web.AppRunner):
                 loop.remove_reader(listening.fileno())
         await asyncio.sleep(0)
         await super().cleanup()
+        if self._watching is not None:
+            self._watching.cancel()
 
     async def shutdown(self) -> None:
         """Wait for the last connection to end, up to GRACEFUL_TIMEOUT or the next signal."""

@@ -307,7 +307,7 @@ def test_draining_worker_goes_on_telling_the_master_that_it_is_alive(
         beats.add(heartbeat(worker))
         return len(beats) >= 4
 
-    async def reload_meanwhile() -> str:
+    async def reload_during_the_request() -> str:
         answer = asyncio.create_task(ask())
         await asyncio.to_thread(wait_for, logged(site.server, "held"), "the request to be held")
         os.kill(site.master, signal.SIGHUP)
@@ -319,4 +319,4 @@ def test_draining_worker_goes_on_telling_the_master_that_it_is_alive(
     variables = {"GRACEFUL_TIMEOUT": f"{TIMEOUT:.0f}", "WEB_CONCURRENCY": "1"}
     with workers(installed, tmp_path, **variables) as site:
         (worker,) = site.pids()
-        assert run(reload_meanwhile()) == "released"
+        assert run(reload_during_the_request()) == "released"

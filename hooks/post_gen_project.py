@@ -23,6 +23,7 @@ PATHS = {
         "tests/database/test_sqlite.py": ["sqlite"],
         "tests/database/test_postgresql.py": ["postgresql"],
         "tests/news": ["sqlite", "postgresql"],
+        "tests/web/test_json_body.py": ["sqlite", "postgresql"],
         "tests/admin/test_news.py": ["sqlite", "postgresql"],
     },
 }

@@ -16,14 +16,14 @@ GIVEN = json.loads(r"""<< _cookiecutter | default({}) | tojson >>""")
 INSTALLED = """
     _argon2_cffi_bindings _brotli _cffi_backend _distutils_hack _pytest aiohappyeyeballs aiohttp
     aiohttp_cors aiohttp_debugtoolbar aiohttp_devtools aiohttp_jinja2 aiohttp_session aiojobs
-    aiosignal aiosqlite alembic annotated_types anyio argon2 ast_serialize asttokens asyncpg
-    attr attrs brotli cffi click colorama coverage cryptography deprecated devtools dotenv
-    execnet executing frozenlist greenlet gunicorn idna iniconfig jinja2 librt limits mako markdown_it
-    markupsafe mdurl multidict mypy mypy_extensions mypyc nh3 orjson packaging pathspec
-    pathvalidate pip pkg_resources pluggy propcache py pycparser pydantic pydantic_core
-    pydantic_settings pygments pytest pytest_aiohttp pytest_asyncio pytest_cov pytest_randomly ruff setuptools
-    six sqlalchemy structlog supervisor typing_extensions typing_inspection uv uvloop watchfiles
-    wrapt xdist yarl
+    aiosignal aiosqlite alembic annotated_types anyio argon2 ast_serialize asttokens asyncpg attr
+    attrs brotli cffi click colorama coverage cryptography deprecated devtools dotenv editables
+    execnet executing frozenlist greenlet gunicorn hatchling idna iniconfig jinja2 librt limits
+    mako markdown_it markupsafe mdurl multidict mypy mypy_extensions mypyc nh3 orjson packaging
+    pathspec pathvalidate pip pkg_resources pluggy propcache py pycparser pydantic pydantic_core
+    pydantic_settings pygments pytest pytest_aiohttp pytest_asyncio pytest_cov pytest_randomly
+    ruff setuptools six sqlalchemy structlog supervisor tomlkit trove_classifiers
+    typing_extensions typing_inspection uv uvloop watchfiles wrapt xdist yarl
 """.split()  # noqa: SIM905
 # Distributions among them that have another name than what they install.
 DISTRIBUTIONS = ["argon2_cffi", "argon2_cffi_bindings", "markdown_it_py", "python_dotenv"]

@@ -104,8 +104,8 @@ def test_nginx_has_the_limits_and_timeouts_of_the_settings(
     app = settings(installed, **given)
     site = render("nginx/site.conf", **given)
     server, uploads = map(int, re.findall(r"client_max_body_size (\d+);", site))
-    views = installed.path / "src" / installed.package / "admin/files/views.py"
-    overhead = eval(one(r"^OVERHEAD: Final = (.+)$", views.read_text()))
+    form = installed.path / "src" / installed.package / "admin/files/form.py"
+    overhead = eval(one(r"^OVERHEAD: Final = (.+)$", form.read_text()))
     assert server == app["max_body_size"]
     assert uploads == app["max_upload_size"] + overhead
     idle = int(one(r"^    keepalive_timeout (\d+)ms;", site)) / 1000

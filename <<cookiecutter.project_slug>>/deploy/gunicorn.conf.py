@@ -1,5 +1,6 @@
 """gunicorn's configuration: ``gunicorn --config deploy/gunicorn.conf.py``, from the project's folder."""
 
+import asyncio
 import faulthandler
 import os
 import signal
@@ -47,27 +48,30 @@ _TERMINATING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
 # % filter replace("package_name", cookiecutter.package_name)
-def on_starting(_arbiter: Arbiter) -> None:
-    """Open what workers open at their start: a worker that cannot start is started again for ever."""
-    import asyncio
-
-    # % if cookiecutter.database == "postgresql"
+# % if cookiecutter.database == "postgresql"
+async def _open_database() -> None:
     from package_name.database.postgresql import make_engine, open_database
 
-    # % endif
+    engine = make_engine(settings)
+    await open_database(engine, settings)
+    await engine.dispose()
+
+
+# % endif
+async def _open_bus() -> None:
     from package_name.live import make_bus, open_bus
 
-    async def open_once() -> None:
-        # % if cookiecutter.database == "postgresql"
-        engine = make_engine(settings)
-        await open_database(engine, settings)
-        await engine.dispose()
-        # % endif
-        bus = make_bus(settings)
-        await open_bus(bus)
-        await bus.close()
+    bus = make_bus(settings)
+    await open_bus(bus)
+    await bus.close()
 
-    asyncio.run(open_once())
+
+def on_starting(_arbiter: Arbiter) -> None:
+    """Open what workers open at their start: a worker that cannot start is started again for ever."""
+    # % if cookiecutter.database == "postgresql"
+    asyncio.run(_open_database())
+    # % endif
+    asyncio.run(_open_bus())
 
 
 # % endfilter

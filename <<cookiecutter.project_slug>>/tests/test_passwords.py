@@ -8,7 +8,7 @@ import pytest
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name import passwords
-from package_name.passwords import HASHER, MAX_LENGTH, is_right, parse_account
+from package_name.passwords import HASHER, is_right, parse_account
 
 from .helpers import CHEAP_HASHER, STANDALONE, read_terminal
 
@@ -86,7 +86,7 @@ is_right(hashed, "right")
 
 def test_ask_refuses_what_sign_in_would_refuse() -> None:
     """Which no terminal takes, as a line is shorter."""
-    for typed in ("x" * (MAX_LENGTH + 1), "\u5b57" * (MAX_LENGTH // 3 + 1)):
+    for typed in ("x" * (passwords.MAX_LENGTH + 1), "\u5b57" * (passwords.MAX_LENGTH // 3 + 1)):
         done = subprocess.run(
             [*ASK, "ada"],
             input=f"{typed}\n{typed}\n",
@@ -113,7 +113,7 @@ def test_password_of_4096_bytes_is_verified_however_it_is_typed() -> None:
     hashed = CHEAP_HASHER.hash(unicodedata.normalize("NFKC", password).encode())
     assert is_right(hashed, password)
     assert is_right(hashed, unicodedata.normalize("NFC", password))
-    assert is_right(CHEAP_HASHER.hash(b"x" * MAX_LENGTH), "x" * MAX_LENGTH)
+    assert is_right(CHEAP_HASHER.hash(b"x" * passwords.MAX_LENGTH), "x" * passwords.MAX_LENGTH)
 
 
 @pytest.mark.parametrize("password", ["x" * 4097, "\u0301\u0316" * 1025, "\udcff" * 1366])

@@ -42,8 +42,8 @@ def create_app(settings: Settings | None = None) -> web.Application:
     app = web.Application(
         middlewares=[
             errors.errors_middleware,
-            head.head_middleware,
             context.context_middleware,
+            head.head_middleware,
         ],
         client_max_size=settings.max_body_size,
         handler_args=connection.handler_args(settings),

@@ -19,10 +19,6 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-# % if cookiecutter.database == "postgresql"
-from yarl import URL
-
-# % endif
 from .passwords import Account, parse_account
 
 Peer = IPv4Network | IPv6Network | Literal["unix"]
@@ -111,6 +107,8 @@ def _sqlite_url(url: str) -> str:
 # % endif
 # % if cookiecutter.database == "postgresql"
 def _postgresql_url(url: SecretStr) -> SecretStr:
+    from yarl import URL  # here, as nothing else needs it
+
     try:
         parts = URL(url.get_secret_value())
         named = len(parts.path) > 1 and not parts.fragment

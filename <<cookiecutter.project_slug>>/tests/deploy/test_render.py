@@ -46,9 +46,10 @@ def nginx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def service_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the service run as the user of the tests, who exists."""
+def service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the service run as the user of the tests, with short paths wherever the project lies."""
     monkeypatch.setenv("SERVICE_USER", getuser())
+    monkeypatch.setenv("RUN_FOLDER", "/run/test")
 
 
 @pytest.mark.parametrize(("server", "sockets"), [("gunicorn", 1), ("pool", 2)])

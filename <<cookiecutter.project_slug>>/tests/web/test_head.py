@@ -7,7 +7,7 @@ from aiohttp import WSServerHandshakeError, hdrs
 from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
-from package_name.web.head import MAX_MEDIA_TYPE, MAX_SIZE, head_middleware
+from package_name.web import head as web_head
 
 from ..helpers import Client, own
 from .helpers import echo_app, raw_status
@@ -54,7 +54,7 @@ async def test_body_without_a_content_coding_is_read(served: Client, coding: str
 async def test_compressed_body_is_not_decompressed(aiohttp_client: AiohttpClient) -> None:
     """Not even where nothing refuses it."""
     app = echo_app()
-    app.middlewares.remove(head_middleware)
+    app.middlewares.remove(web_head.head_middleware)
     client = await aiohttp_client(app)
     sent = gzip.compress(b"x" * 1000)
     headers = own(client) | {hdrs.CONTENT_ENCODING: "gzip"}
@@ -97,7 +97,7 @@ async def test_media_type_is_accepted(served: Client, media_type: str) -> None:
         "text/plain; a=" + '"' * 8000,
         "text/plain" + "(" * 8000,
         "text/plain;" + " ;" * 4000 + "(",
-        "text/plain; a=" + "x" * MAX_MEDIA_TYPE,
+        "text/plain; a=" + "x" * web_head.MAX_MEDIA_TYPE,
     ],
 )
 async def test_malformed_media_type_gets_415_and_is_not_parsed(
@@ -129,5 +129,5 @@ async def test_headers_of_more_than_32_kib_get_431(served: Client, path: str, na
 async def test_headers_of_32_kib_are_accepted(served: Client) -> None:
     head = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
     line = b"X: ".ljust(8000, b"a") + b"\r\n"
-    assert MAX_SIZE - 4 * len(line) > len(head)
+    assert web_head.MAX_SIZE - 4 * len(line) > len(head)
     assert await raw_status(served, head + 4 * line + b"\r\n") == 200

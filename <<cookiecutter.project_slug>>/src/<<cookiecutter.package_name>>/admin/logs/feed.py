@@ -38,7 +38,7 @@ MAX_TEXT: Final = 8 * 1024
 
 def _short(text: str) -> str:
     """Return a text that is not too long, and in which all can be seen."""
-    shown = visible(text, keep="\n")
+    shown = visible(text, lines=True)
     return f"{shown[:MAX_TEXT]} …" if len(shown) > MAX_TEXT else shown
 
 

@@ -85,7 +85,7 @@ class Connection(web.RequestHandler):
     aiohttp's own answer does, cookies included: a script could read those that are hidden from it.
     """
 
-    __slots__ = ("_accepted", "_body", "_framing", "_heard", "_stalled", "_unsent", "current")
+    __slots__ = ("_accepted", "_framing", "_heard", "_stalled", "_unsent", "_watched", "current")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin without a request, and with nothing to send."""
@@ -93,7 +93,7 @@ class Connection(web.RequestHandler):
         self.current: CurrentRequest | None = None
         self._accepted = cast(asyncio.Transport, transport)  # aiohttp forgets it when it closes it
         self._unsent, self._stalled = Unsent(0, 0), 0
-        self._body: StreamReader | None = None
+        self._watched: StreamReader | None = None
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -122,21 +122,22 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Take what the client has sent."""
         self._heard = self._loop.time()
-        before = self._body.total_bytes if self._body else 0
+        body = self.current.body if self.current else None
+        before = body.total_bytes if body else 0
         super().data_received(data)
-        if self._body is not None and not self._body.is_eof():
-            self._framing += len(data) - (self._body.total_bytes - before)
-            # While aiohttp reads no more, it may hold data that it has not parsed.
-            if (
-                self._framing > MAX_FRAMING + self._body.total_bytes // 4
-                and self._accepted.is_reading()
-            ):
-                logger.info("cut off a client whose chunks are too small")
-                self._accepted.abort()
+        if body is not None and not body.is_eof():
+            self._check_framing(body, len(data) - (body.total_bytes - before))
 
-    def watch(self, body: StreamReader) -> None:
-        """Cut the client off if its body is sent in chunks of a few bytes: each costs as much as 1 KiB."""
-        self._body, self._framing = body, 0
+    def _check_framing(self, body: StreamReader, more: int) -> None:
+        """Cut the client off if its body comes in chunks of a few bytes: each costs as much as 1 KiB."""
+        if body is not self._watched:
+            self._watched, self._framing = body, 0
+        self._framing += more
+        # While aiohttp reads no more, it may hold data that it has not parsed.
+        reading = self._accepted.is_reading()
+        if reading and self._framing > MAX_FRAMING + body.total_bytes // 4:
+            logger.info("cut off a client whose chunks are too small")
+            self._accepted.abort()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio takes True
         """Keep the connection open for the responses to requests that were received as a whole."""

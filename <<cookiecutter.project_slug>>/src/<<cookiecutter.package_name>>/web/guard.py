@@ -11,7 +11,6 @@ from aiohttp.typedefs import Handler
 
 from ..settings import SETTINGS, Peer
 from . import cors, csrf, hosts, limits
-from .connection import Connection
 from .context import get_context
 from .proxy import is_trusted, peer_address
 
@@ -81,8 +80,6 @@ async def guard_middleware(request: web.Request, handler: Handler) -> web.Stream
         if not csrf.is_own(request.headers, site) and not cors.is_allowed(request):
             raise web.HTTPForbidden(text="Another site sent this, or Origin is missing.")
     if not request.content.is_eof():
-        if isinstance(request.protocol, Connection):  # not adev's
-            request.protocol.watch(request.content)
         handler = _reading_in_time(handler, settings.read_timeout)
     if websocket:
         with limits.one_websocket(app, context.client, settings.max_websockets):

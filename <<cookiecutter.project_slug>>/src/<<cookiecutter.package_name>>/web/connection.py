@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import logging
 import select
+import socket
 import struct
 import termios
 from contextlib import suppress
@@ -117,6 +118,10 @@ class Connection(web.RequestHandler):
         self._stalled = self._stalled + 1 if stalled else 0
         if self._stalled == 2:
             logger.info("cut off a client that does not read its responses")
+            # With a reset, or the kernel would keep what it has accepted, 4 MiB, for two minutes.
+            at_once = struct.pack("ii", 1, 0)
+            connection = self._accepted.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
             self._accepted.abort()
 
     def data_received(self, data: bytes) -> None:

@@ -213,7 +213,7 @@ def headers() -> Iterator[Input]:
         ("User-Agent", "\x9b".encode(), b"/"),
         ("Access-Control-Request-Headers", b"a,", b"/api/news"),
         ("Sec-WebSocket-Protocol", b"a,", b"/live"),
-        ("Sec-WebSocket-Extensions", b"a;", b"/live"),
+        ("Sec-WebSocket-Version", b"13,", b"/live"),
         ("Transfer-Encoding", b"gzip,", b"/"),
         ("Content-Encoding", b"gzip,", b"/"),
         ("Content-Type", b";", b"/admin/login"),
@@ -259,7 +259,8 @@ def bodies() -> Iterator[Input]:
     for size in (1, 4, 16, 64):
         body = plain.body[: MEBIBYTE * size // (size + 6)]
         yield f"chunks of {size} bytes", replace(plain, body=body, chunk=size), plain
-    login = sign_in("x" * 900_000)
+    fields = {"name": "ada", "password": PASSWORD, "more": "x" * 1_000_000}
+    login = form(b"/admin/login", fields)
     urlencoded, multipart = login.headers[0][1], b"multipart/form-data; boundary=b"
     part = b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'
     for name, kind, unit in [

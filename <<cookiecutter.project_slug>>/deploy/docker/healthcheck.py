@@ -13,4 +13,5 @@ if host == "unix":
 else:
     connection.port = int(port)
 connection.request("GET", "/livez")
-sys.exit(connection.getresponse().status != 200)
+# With TLS_CERTIFICATE, nginx itself answers here, and leads on.
+sys.exit(connection.getresponse().status not in {200, 301})

@@ -15,6 +15,7 @@ PATHS = {
         f"{SOURCE}/static/news.css": ["sqlite", "postgresql"],
         f"{SOURCE}/static/news.js": ["sqlite", "postgresql"],
         f"{SOURCE}/web/conditional.py": ["sqlite", "postgresql"],
+        f"{SOURCE}/web/json_body.py": ["sqlite", "postgresql"],
         f"{SOURCE}/web/tokens.py": ["sqlite", "postgresql"],
         "tests/database": ["sqlite", "postgresql"],
         "tests/database/sqlite.py": ["sqlite"],
@@ -22,6 +23,7 @@ PATHS = {
         "tests/database/test_sqlite.py": ["sqlite"],
         "tests/database/test_postgresql.py": ["postgresql"],
         "tests/news": ["sqlite", "postgresql"],
+        "tests/web/test_json_body.py": ["sqlite", "postgresql"],
         "tests/admin/test_news.py": ["sqlite", "postgresql"],
     },
 }

@@ -5,8 +5,10 @@ import keyword
 import re
 import sys
 import unicodedata
+from datetime import UTC, datetime
 
 ANSWERS = json.loads(r"""<< cookiecutter | tojson >>""")
+PUBLIC = {key: value for key, value in ANSWERS.items() if key[0] != "_"}
 # As given on the command line, before cookiecutter took them for templates.
 GIVEN = json.loads(r"""<< _cookiecutter | default({}) | tojson >>""")
 
@@ -14,14 +16,14 @@ GIVEN = json.loads(r"""<< _cookiecutter | default({}) | tojson >>""")
 INSTALLED = """
     _argon2_cffi_bindings _brotli _cffi_backend _distutils_hack _pytest aiohappyeyeballs aiohttp
     aiohttp_cors aiohttp_debugtoolbar aiohttp_devtools aiohttp_jinja2 aiohttp_session aiojobs
-    aiosignal aiosqlite alembic annotated_types anyio argon2 ast_serialize asttokens asyncpg
-    attr attrs brotli cffi click colorama coverage cryptography deprecated devtools dotenv
-    execnet executing frozenlist greenlet gunicorn idna iniconfig jinja2 librt limits mako markdown_it
-    markupsafe mdurl multidict mypy mypy_extensions mypyc nh3 orjson packaging pathspec
-    pathvalidate pip pkg_resources pluggy propcache py pycparser pydantic pydantic_core
-    pydantic_settings pygments pytest pytest_aiohttp pytest_asyncio pytest_cov pytest_randomly ruff setuptools
-    six sqlalchemy structlog supervisor typing_extensions typing_inspection uv uvloop watchfiles
-    wrapt xdist yarl
+    aiosignal aiosqlite alembic annotated_types anyio argon2 ast_serialize asttokens asyncpg attr
+    attrs brotli cffi click colorama coverage cryptography deprecated devtools dotenv editables
+    execnet executing frozenlist greenlet gunicorn hatchling idna iniconfig jinja2 librt limits
+    mako markdown_it markupsafe mdurl multidict mypy mypy_extensions mypyc nh3 orjson packaging
+    pathspec pathvalidate pip pkg_resources pluggy propcache py pycparser pydantic pydantic_core
+    pydantic_settings pygments pytest pytest_aiohttp pytest_asyncio pytest_cov pytest_randomly
+    ruff setuptools six sqlalchemy structlog supervisor tomlkit trove_classifiers
+    typing_extensions typing_inspection uv uvloop watchfiles wrapt xdist yarl
 """.split()  # noqa: SIM905
 # Distributions among them that have another name than what they install.
 DISTRIBUTIONS = ["argon2_cffi", "argon2_cffi_bindings", "markdown_it_py", "python_dotenv"]
@@ -37,6 +39,14 @@ OF_THE_PROJECT = ["certs", "data", "deploy", "migrations", "run", "src", "tests"
 # The service's user, group and unit have the name of the project.
 OF_THE_SYSTEM = ["daemon", "nginx", "nobody", "nogroup", "root", "supervisor", "www-data"]
 
+CHOICES = {
+    "database": ["sqlite", "postgresql", "none"],
+    "license": ["MIT", "BSD-3-Clause", "Apache-2.0", "proprietary"],
+}
+# What cookiecutter itself adds, after the answers.
+OF_COOKIECUTTER = ["_checkout", "_output_dir", "_repo_dir", "_template"]
+REFUSED_SLUG = "refused-by-aiohttp-prod"  # in place of one that would be a path
+
 JOINERS = "\u200c\u200d\u200e\u200f"  # that emoji and right-to-left scripts need
 DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 PACKAGE = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -44,6 +54,43 @@ LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 DOMAIN = re.compile(rf"(?=.{{1,253}}$)({LABEL}\.)+(?![0-9]+$){LABEL}", re.IGNORECASE)
 ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 LOCAL_PART = re.compile(rf"(?=.{{1,64}}$){ATOM}(\.{ATOM})*")
+
+
+def private_answers() -> dict[str, object]:
+    """Return what the answers that begin with ``_`` are unless they were given: cookiecutter.json."""
+    slug, asked, year = (ANSWERS[key] for key in ("project_slug", "__asked_slug", "__year"))
+    now = datetime.now(UTC).year
+    years = [str(each) for each in (*range(2026, now), now)]  # a replay file may be older
+    service = slug.lower().replace(".", "-").replace("_", "-")
+    service = f"app-{service}" if slug[:1].isdigit() else service
+    texts = ("project_name", "description", "author_name")
+    delimiters = {}  # which cannot stand here, as this is a template too
+    for kind, inner in {"variable": "<>", "block": "%%", "comment": "##"}.items():
+        delimiters[f"{kind}_start_string"] = "<" + inner[0]
+        delimiters[f"{kind}_end_string"] = inner[1] + ">"
+    return {
+        "__asked_slug": asked if slug == REFUSED_SLUG else slug,
+        "__made_slug": "",
+        "__service": service[:32].strip("-"),
+        "__year": year if year in years else now,
+        **{f"__{key}": escaped(ANSWERS[key]) for key in texts},
+        "_jinja2_env_vars": {"line_statement_prefix": "# %"} | delimiters,
+        "_copy_without_render": {},
+        "_extensions": {},
+        "_new_lines": {},
+    }
+
+
+def escaped(text: str) -> str:
+    """Return a text as it stands between the double quotes of TOML."""
+    return text.replace("\\", r"\\").replace('"', r"\u0022")
+
+
+def check_choice(key: str) -> str | None:
+    """Return what is wrong with an answer that a replay file has not chosen from the list."""
+    if ANSWERS[key] in CHOICES[key]:
+        return None
+    return f"The {key} is {ANSWERS[key]!r}; it may be {' or '.join(CHOICES[key])}."
 
 
 def check_text(key: str) -> str | None:
@@ -65,8 +112,6 @@ def check_text(key: str) -> str | None:
                 f"The {name} holds U+{ord(character):04X}, which cannot be seen;"
                 " it may hold letters, signs, emoji and plain spaces, on one line."
             )
-    if ANSWERS[f"__{key}"] != text.replace("\\", r"\\").replace('"', r"\u0022"):
-        return f"The {name} differs from __{key}; leave out the answers that begin with __."
     return None
 
 
@@ -126,9 +171,18 @@ def check_email() -> str | None:
     return f"{email!r} is no e-mail address; give one such as ada@example.com."
 
 
-no_text = [key for key, value in ANSWERS.items() if key[0] != "_" and not isinstance(value, str)]
+no_text = [key for key, value in PUBLIC.items() if not isinstance(value, str)]
 if no_text:
     sys.exit(f"The answers to {', '.join(no_text)} are no text; put them into quotation marks.")
+
+expected = private_answers()
+given = [
+    key
+    for key in ANSWERS.keys() - PUBLIC.keys() - {*OF_COOKIECUTTER}
+    if key not in expected or ANSWERS[key] != expected[key]
+]
+if given:
+    sys.exit(f"Leave out {', '.join(sorted(given))}: answers that begin with _ cannot be given.")
 
 problems = [
     check_text("project_name"),
@@ -138,6 +192,7 @@ problems = [
     check_text("author_name"),
     check_email(),
     check_domain(),
+    *map(check_choice, CHOICES),
 ]
 if any(problems):
     sys.exit("\n".join(problem for problem in problems if problem))

@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from functools import cache
@@ -115,7 +115,7 @@ def answers(port: int) -> bool:
         answer = httpx.get(f"http://127.0.0.1:{port}/livez", trust_env=False, timeout=TIMEOUT)
     except httpx.TransportError:
         return False
-    return answer.status_code in {200, 301}
+    return answer.status_code == 200
 
 
 @cache
@@ -151,23 +151,32 @@ def stack(project: Project, app_server: str, **environment: str) -> Iterator[Sta
             found = Stack(project, server, port, folder / "run", folder / "uploads", variables)
             count = 2 if app_server == "pool" else 1
             wait_for(
-                lambda: len(list(found.run.glob("app*.sock"))) == count, "a socket for each process"
+                lambda: len(list(found.run.glob("sockets/app*.sock"))) == count,
+                "a socket for each process",
             )
             yield found
 
 
-def ask(address: int | Path, head: str, body: bytes = b"") -> tuple[int, Message, str]:
+def ask(
+    address: int | Path, head: str, body: bytes = b"", context: ssl.SSLContext | None = None
+) -> tuple[int, Message, str]:
     """Send a request to a port or a Unix socket, whose server may stop reading in the middle of it.
 
     Return status, headers and body of the response.
     """
     family = socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET
-    with socket.socket(family) as connection:
+    with ExitStack() as closing:
+        connection = closing.enter_context(socket.socket(family))
         connection.settimeout(TIMEOUT)
         connection.connect(str(address) if isinstance(address, Path) else ("127.0.0.1", address))
+        if context:
+            connection = closing.enter_context(
+                context.wrap_socket(connection, server_hostname="localhost")
+            )
         with suppress(ConnectionError):
-            connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n" + body)
-        answer = HTTPResponse(connection)
+            request = head.replace("\n", "\r\n").encode("utf-8", "surrogateescape")
+            connection.sendall(request + b"\r\n" + body)
+        answer = HTTPResponse(connection, method=head.split()[0])
         answer.begin()
         return answer.status, answer.headers, answer.read().decode()
 

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import tomllib
 from html import unescape
@@ -56,7 +57,16 @@ BAD = [
     ("description", "<< 7 * 7 >>", "given as a template"),
     ("description", "# % set x = 1\nhello", "given as a template"),
     ("project_name", "\u200d", "project name"),
-    ("__description", "other", "differs from __description"),
+    ("__description", "other", "Leave out __description"),
+    ("__project_name", "other", "Leave out __project_name"),
+    ("__author_name", "", "Leave out __author_name"),
+    ("__service", "x; touch y", "Leave out __service"),
+    ("__asked_slug", "other", "Leave out __asked_slug"),
+    ("__made_slug", "other", "Leave out __made_slug"),
+    ("__year", "2026; touch y", "Leave out __year"),
+    ("__year", "1984", "Leave out __year"),
+    ("_copy_without_render", "src", "Leave out _copy_without_render"),
+    ("_new_lines", "\r", "Leave out _new_lines"),
     ("author_name", "", "author name"),
     ("author_email", "ada", "e-mail"),
     ("author_email", "", "e-mail"),
@@ -98,6 +108,63 @@ def test_bad_answer_is_refused_in_one_sentence(
     assert sentence.endswith(".")
     assert list(folder.iterdir()) == []
     assert [path.name for path in folder.parent.iterdir()] == ["out"]
+
+
+PRIVATE_DEFAULTS = {
+    "__service": "x; touch y",
+    "_copy_without_render": ["*"],
+    "_extensions": ["jinja2.ext.do"],
+    "_jinja2_env_vars": {"line_statement_prefix": "%%"},
+    "_new_lines": "\r",
+}
+
+
+@pytest.mark.parametrize("key", PRIVATE_DEFAULTS)
+def test_private_answer_of_a_config_file_is_refused(key: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"default_context": {key: PRIVATE_DEFAULTS[key]}}))
+    (tmp_path / "deep/out").mkdir(parents=True)
+    done = cookiecutter(tmp_path / "deep/out", config=config)
+    assert done.returncode == 1
+    assert f"Leave out {key}: answers that begin with _ cannot be given." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "deep/out").iterdir()) == []
+
+
+def test_extensions_of_the_command_line_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep/out").mkdir(parents=True)
+    done = cookiecutter(tmp_path / "deep/out", "_extensions=jinja2.ext.do")
+    assert done.returncode == 1
+    assert done.stdout.startswith("Unable to load extension: ")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert list((tmp_path / "deep/out").iterdir()) == []
+
+
+def test_changed_replay_file_is_refused_and_an_unchanged_one_is_not(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    folder = home / "deep/out"
+    folder.mkdir(parents=True)
+    assert cookiecutter(folder).returncode == 0
+    (replay,) = home.glob(".cookiecutter_replay/*.json")
+    recorded = json.loads(replay.read_text())
+    recorded["cookiecutter"]["__year"] = "2026"
+    for key, value, said in (
+        ("__service", "x; touch y", "Leave out __service"),
+        ("__unknown", "x", "Leave out __unknown"),
+        ("_new_lines", "\r", "Leave out _new_lines"),
+        ("database", "oracle", "The database is 'oracle'"),
+        ("license", "none", "The license is 'none'"),
+        ("project_slug", "../escape", "Leave out "),
+        ("", "", ""),
+    ):
+        changed = recorded["cookiecutter"] | ({key: value} if key else {})
+        replay.write_text(json.dumps(recorded | {"cookiecutter": changed}))
+        shutil.rmtree(folder)
+        folder.mkdir()
+        done = cookiecutter(folder, "--replay-file", str(replay), typed="\n")
+        assert said in done.stderr
+        assert (done.returncode, len(list(folder.iterdir()))) == ((1, 0) if key else (0, 1)), key
+        assert [path.name for path in folder.parent.iterdir()] == ["out"]
 
 
 def test_several_bad_answers_get_a_sentence_each(tmp_path: Path) -> None:

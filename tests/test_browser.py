@@ -117,16 +117,12 @@ def developing(
 ) -> Iterator[tuple[Project, Server, str]]:
     """A project of its own under `make dev`, on free ports, with the tools of the installed one."""
     project = bake()
-    for name in ("pyproject.toml", "requirements.txt"):
-        os.utime(project.path / name, (0, 0))  # older than the installation
+    for path in (project.path / "pyproject.toml", *project.path.glob("requirements*.txt")):
+        os.utime(path, (0, 0))  # older than the installation
     port = free_port()
-    makefile = project.path / "Makefile"
-    text = makefile.read_text()
-    assert text.count("adev runserver --root") == 1
-    makefile.write_text(text.replace("adev runserver --root", f"adev runserver -p {port} --root"))
     url = f"http://localhost:{port}"
     ready = answers_at(f"{url}/livez")
-    command = ["make", "dev", f"VENV={installed.path}/.venv"]
+    command = ["make", "dev", f"DEV_PORT={port}", f"VENV={installed.path}/.venv"]
     source = str(project.path / "src")  # found before that of the installed one
     with started(command, tmp_path / "log", ready, project.path, PYTHONPATH=source) as server:
         yield project, server, url

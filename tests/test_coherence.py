@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from functools import cache
+from getpass import getuser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,11 +29,12 @@ FILES = [
 @cache
 def rendered(project: Project, **environment: str) -> dict[str, str]:
     """Return the rendered files, by name."""
+    variables = PRODUCTION | {"RUN_FOLDER": "/run/test", "SERVICE_USER": getuser()} | environment
     with TemporaryDirectory() as folder:
         subprocess.run(
             [project.bin / "python", "deploy/render.py", *FILES, folder],
             cwd=project.path,
-            env=clean_environment(**(PRODUCTION | {"RUN_FOLDER": "/run/test"} | environment)),
+            env=clean_environment(**variables),
             check=True,
         )
         return {name: Path(folder, Path(name).name).read_text() for name in FILES}
@@ -102,8 +104,8 @@ def test_nginx_has_the_limits_and_timeouts_of_the_settings(
     app = settings(installed, **given)
     site = render("nginx/site.conf", **given)
     server, uploads = map(int, re.findall(r"client_max_body_size (\d+);", site))
-    views = installed.path / "src" / installed.package / "admin/files/views.py"
-    overhead = eval(one(r"^OVERHEAD: Final = (.+)$", views.read_text()))
+    form = installed.path / "src" / installed.package / "admin/files/form.py"
+    overhead = eval(one(r"^OVERHEAD: Final = (.+)$", form.read_text()))
     assert server == app["max_body_size"]
     assert uploads == app["max_upload_size"] + overhead
     idle = int(one(r"^    keepalive_timeout (\d+)ms;", site)) / 1000
@@ -181,7 +183,7 @@ def test_nginx_and_the_servers_use_the_same_sockets(
         first, count = int(program["numprocs_start"]), int(program["numprocs"])
         numbers = range(first, first + count)
         assert upstream == [path.replace("%(process_num)s", str(each)) for each in numbers]
-    assert Path(upstream[0]).parent == Path("/run/test")
+    assert Path(upstream[0]).parent == Path("/run/test/sockets")
     # The application names the location from which nginx sends files.
     accel = one(r'ACCEL_REDIRECT="([^"]+)"', program["environment"])
     assert f"    location {accel} {{\n        internal;" in render("nginx/site.conf", **variables)
@@ -204,23 +206,39 @@ def test_image_and_compose_use_the_same_ports_and_socket(
     bound = gunicorn(installed, BIND="", HOST="0.0.0.0", PORT=port)["bind"]
     assert f"0.0.0.0:{port}" in bound
     socket = app["BIND"].removeprefix("unix:")
-    text = render("nginx/site.conf", RUN_FOLDER=str(Path(socket).parent))
+    text = render("nginx/site.conf", RUN_FOLDER=str(Path(socket).parent.parent))
     assert f"server unix:{socket} " in text
 
 
-def test_nginx_replaces_forwarded_headers_and_never_appends_to_them(render: Render) -> None:
-    """The application reads them from the right, so it could not tell the difference."""
-    site = render("nginx/site.conf")
-    sent = dict(re.findall(r"proxy_set_header (X-\S+|Forwarded) (\S+);", site))
-    assert sent == {
-        "Forwarded": '""',
-        "X-Forwarded-For": "$remote_addr",
-        "X-Forwarded-Host": "$http_host",
-        "X-Forwarded-Proto": "$scheme",
-        "X-Request-ID": "$request_id",
-    }
+@pytest.mark.parametrize(
+    ("proxies", "expected"),
+    [
+        ("", {"For": "$remote_addr", "Host": '""', "Proto": "$scheme"}),
+        (
+            "10.0.0.0/8,unix",
+            {
+                "For": '"$http_x_forwarded_for, $realip_remote_addr"',
+                "Host": '"$http_x_forwarded_host, $my_service_asked"',
+                "Proto": '"$http_x_forwarded_proto, $scheme"',
+            },
+        ),
+    ],
+)
+def test_nginx_appends_to_forwarded_headers_only_where_the_application_can_tell(
+    proxies: str, expected: dict[str, str], render: Render
+) -> None:
+    """It reads them from the right, as far as it trusts the proxies that nginx trusts too."""
+    variables = {"TRUSTED_PROXIES": proxies}
+    site = render("nginx/site.conf", **variables)
+    sent = dict(re.findall(r"proxy_set_header (Forwarded|X-Forwarded-\w+) (.+);", site))
+    assert sent == {"Forwarded": '""'} | {f"X-Forwarded-{key}": expected[key] for key in expected}
     # Each location inherits them, as it has none of its own.
     assert not re.search(r"^ {8}proxy_set_header", site, re.MULTILINE)
+    trusted = "unix,10.0.0.0/8" if proxies else "unix"
+    for server in ("gunicorn", "pool"):
+        text = render("supervisord/supervisord.conf", **variables, APP_SERVER=server)
+        assert f'TRUSTED_PROXIES="{trusted}"' in text
+    assert f" TRUSTED_PROXIES={trusted} " in render("systemd/app.service", **variables)
 
 
 def test_each_file_of_deploy_is_named_by_the_readme_or_another_file(installed: Project) -> None:

@@ -1,19 +1,25 @@
 """nginx at the edge: TLS, slow clients, and another proxy in front."""
 
 import asyncio
+import json
 import os
 import re
+import signal
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from email.message import Message
 from getpass import getuser
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
 from conftest import (
+    PASSWORD,
     PRODUCTION,
     TIMEOUT,
     Project,
@@ -24,9 +30,10 @@ from conftest import (
     free_port,
     started,
     upload,
+    wait_for,
 )
 from needs import needs
-from stack import UNPRIVILEGED, Stack, stack, talk
+from stack import UNPRIVILEGED, Stack, ask, stack, talk
 from workers import run
 
 pytestmark = [
@@ -60,9 +67,10 @@ def tls(installed: Project, account: str) -> Iterator[tuple[Stack, int]]:
 
 
 @pytest.fixture(scope="module")
-def behind_a_proxy(installed: Project) -> Iterator[Stack]:
-    """The project without TLS, which trusts a proxy in front."""
-    with stack(installed, "gunicorn", TRUSTED_PROXIES="127.0.0.2") as site:
+def behind_a_proxy(installed: Project, account: str) -> Iterator[Stack]:
+    """The project without TLS, which trusts two proxies in front."""
+    variables = {"TRUSTED_PROXIES": "127.0.0.2,127.0.0.3", "ADMIN_USERS": account}
+    with stack(installed, "gunicorn", **variables) as site:
         yield site
 
 
@@ -154,7 +162,7 @@ def test_tls_has_mozillas_profile_with_an_ecdsa_key(tls: tuple[Stack, int]) -> N
 
 @contextmanager
 def nginx_alone(project: Project, folder: Path, port: int, **environment: str) -> Iterator[Server]:
-    """Run nginx as the project configures it, with nothing behind it."""
+    """Run nginx as the project configures it, with nothing behind it, and a port for TLS."""
     files = ["nginx/nginx.conf", "nginx/site.conf"]
     variables = {"RUN_FOLDER": str(folder), "SERVICE_USER": getuser(), **environment}
     subprocess.run(
@@ -280,6 +288,284 @@ def test_forwarded_headers_of_another_proxy_are_trusted_from_its_address_only(
         (proxied,) = site.wrote("/about?127.0.0.2", by)
         assert (stranger["client"], stranger["scheme"]) == ("127.0.0.1", "http")
         assert (proxied["client"], proxied["scheme"]) == ("203.0.113.9", "https")
+
+
+CHAIN = "203.0.113.9, 127.0.0.3"
+"""From a client through two proxies: 127.0.0.3, and the peer, 127.0.0.2."""
+
+
+@pytest.mark.parametrize(
+    ("sent", "scheme"),
+    [
+        ([("For", CHAIN), ("Proto", "https,http")], "https"),
+        ([("For", CHAIN), ("Proto", "HTTPS\t,, http ,")], "https"),
+        ([("For", CHAIN), ("Proto", "https")], "https"),
+        ([("For", CHAIN), ("Proto", "gopher, https, http")], "https"),
+        ([("For", CHAIN), ("Proto", "https, gopher, http")], None),
+        ([("For", CHAIN), ("Proto", "gopher")], None),
+        ([("For", "203.0.113.9"), ("For", "127.0.0.3"), ("Proto", "wss, ws")], "https"),
+        ([("For", "203.0.113.9"), ("Proto", "https,http")], "http"),
+        ([("For", CHAIN), ("Host", "localhost, inner")], "http"),
+        ([("For", "203.0.113.9"), ("Host", "evil.example, localhost")], "http"),
+        ([("For", CHAIN), ("Host", "evil.example")], 421),
+        ([("For", CHAIN), ("Host", "ex ample")], None),
+        ([("For", "unknown, 203.0.113.9")], "http"),
+        ([("For", "203.0.113.9, unknown")], None),
+        ([("For", CHAIN), ("Proto", ","), ("Host", ",")], "http"),
+        ([("For", "127.0.0.3"), ("Proto", "https,http")], "https"),
+    ],
+)
+def test_forwarded_lists_are_read_alike_directly_and_through_nginx(
+    sent: list[tuple[str, str]], scheme: str | int | None, behind_a_proxy: Stack
+) -> None:
+    """From the right, as far as the proxies are trusted; an element that counts may not be wrong."""
+    site = behind_a_proxy
+    headers = [(f"X-Forwarded-{name}", value) for name, value in sent]
+    through = httpx.HTTPTransport(local_address="127.0.0.2")
+    directly = httpx.HTTPTransport(uds=str(site.run / "sockets/app.sock"))
+    found = []
+    for transport in (through, directly):
+        with httpx.Client(transport=transport, timeout=TIMEOUT) as http:
+            answer = http.get(f"{site.base}/client", headers=headers)
+            found.append(answer.json() if answer.is_success else answer.status_code)
+    assert found[0] == found[1]
+    if isinstance(found[0], list):
+        assert found[0][1] == scheme
+    else:
+        assert found[0] == (scheme or 400)
+
+
+def test_sign_in_works_behind_a_chain_of_proxies_that_append(behind_a_proxy: Stack) -> None:
+    site = behind_a_proxy
+    form = {"name": "ada", "password": PASSWORD}
+    headers = {
+        "Origin": f"https://127.0.0.1:{site.port}",
+        "X-Forwarded-For": CHAIN,
+        "X-Forwarded-Proto": "https, http",
+    }
+    transport = httpx.HTTPTransport(local_address="127.0.0.2")
+    with httpx.Client(transport=transport, timeout=TIMEOUT, headers=headers) as http:
+        answer = http.post(f"{site.base}/admin/login", data=form)
+    assert answer.status_code == 303
+    assert "; Secure" in answer.headers["Set-Cookie"]
+
+
+def test_request_id_of_a_trusted_proxy_is_kept_by_nginx(behind_a_proxy: Stack) -> None:
+    site = behind_a_proxy
+    for address, name in (("127.0.0.2", "of-the-proxy"), ("127.0.0.1", "of-a-stranger")):
+        transport = httpx.HTTPTransport(local_address=address)
+        with httpx.Client(transport=transport, timeout=TIMEOUT) as http:
+            sent = {"X-Request-ID": name}
+            page = http.get(f"{site.base}/about?id={address}", headers=sent)
+            error = http.get(f"{site.base}/about", headers=sent | {"Host": "evil.example"})
+        for answer in (page, error):
+            assert (answer.headers["X-Request-ID"] == name) == (name == "of-the-proxy")
+        assert error.json()["request_id"] == error.headers["X-Request-ID"]
+        for by in ("nginx", "access"):
+            (line,) = site.wrote(f"/about?id={address}", by)
+            assert line["request_id"] == page.headers["X-Request-ID"]
+
+
+def test_host_that_is_not_allowed_gets_421_on_every_port_and_path(
+    behind_a_proxy: Stack, tls: tuple[Stack, int]
+) -> None:
+    with_tls, port = tls
+    places: list[tuple[int, ssl.SSLContext | None]] = [
+        (behind_a_proxy.port, None),
+        (with_tls.port, None),  # which redirects
+        (port, trusting(with_tls)),
+    ]
+    challenge = "/.well-known/acme-challenge/x"
+    for (address, context), path, name in product(
+        places,
+        ("/", "/static/site.css", "/admin/files/", "/_files/x", challenge, "//livez", "/livez/x"),
+        ("evil.example", "example.com.evil.example", "x.localhost", "127.0.0.2"),
+    ):
+        head = f"GET {path} HTTP/1.1\nHost: {name}\nAccept: text/html\n"
+        status, headers, text = ask(address, head, context=context)
+        assert status == 421, (address, path, name)
+        assert headers["X-Request-ID"] in text
+    for address, context in places:
+        head = "GET http://evil.example/static/site.css HTTP/1.1\nHost: localhost\n"
+        assert ask(address, head, context=context)[0] == 421
+
+
+def test_probes_are_answered_under_any_name_and_without_one(
+    behind_a_proxy: Stack, tls: tuple[Stack, int]
+) -> None:
+    with_tls, port = tls
+    for address, context in (
+        (behind_a_proxy.port, None),
+        (with_tls.port, None),
+        (port, trusting(with_tls)),
+    ):
+        for path, head in product(
+            ("/livez", "/readyz"),
+            ("HTTP/1.0\n", "HTTP/1.0\nHost: 10.1.2.3\n", "HTTP/1.1\nHost: evil.example:80\n"),
+        ):
+            for method in ("GET", "HEAD"):
+                status, _, text = ask(address, f"{method} {path} {head}", context=context)
+                assert status == 200, (address, path, head)
+                assert ('"status"' in text) == (method == "GET")
+    assert ask(behind_a_proxy.run / "sockets/app.sock", "GET /livez HTTP/1.0\n")[0] == 200
+
+
+NOT_TEXT = ["caf\udce9", "\udcff", "a\udcc3", "\udced\udca0\udc80", "\udcc0\udcaf", "\udcf5"]
+"""Bytes that are not UTF-8: cut off, a surrogate, overlong, too large."""
+CONTROLS = ["\x7f", "\x9b31m", "a\u202eb", "\u2028", "\ufeff", "\U000e0041"]
+
+
+def test_log_of_nginx_is_json_and_free_of_control_characters_whatever_is_sent(
+    behind_a_proxy: Stack,
+) -> None:
+    site = behind_a_proxy
+    texts = [*NOT_TEXT, *CONTROLS, "\t", '"', "\\", "größe"]
+    for number, text in enumerate(texts):
+        for name in ("User-Agent", "Referer", "Host", "X-Forwarded-For", "X-Request-ID"):
+            host = "" if name == "Host" else "Host: localhost\n"
+            ask(site.port, f"GET /static/site.css?{number}{name} HTTP/1.1\n{host}{name}: {text}\n")
+        ask(site.port, f"GET /static/site.css?{number}{text} HTTP/1.1\nHost: localhost\n")
+    ask(site.port, "GET /static/site.css?last HTTP/1.1\nHost: localhost\n")
+    site.wrote("/static/site.css?last", "nginx")
+    logged = site.server.log.read_bytes()
+    lines = [json.loads(line) for line in logged.split(b"\n") if b'"logger":"nginx"' in line]
+    for line in lines:
+        for value in line.values():
+            assert not re.search(
+                "[\x00-\x08\x0a-\x1f\x7f-\x9f\u202e\u2028\ufeff\U000e0041]", str(value)
+            )
+    agents = {line["path"].partition("?")[2]: line["user_agent"] for line in lines}
+    assert agents["0User-Agent"] == "caf..."
+    assert agents[f"{len(texts) - 1}User-Agent"] == "gr..."
+    assert agents[f"{len(texts) - 2}User-Agent"] == "\\"
+    assert "pcre" not in site.server.output()
+
+
+def test_link_among_uploads_is_not_followed(behind_a_proxy: Stack, tmp_path: Path) -> None:
+    """Neither in place of a file, nor of its folder."""
+    site = behind_a_proxy
+    (tmp_path / "content").write_text("a file of somebody else")
+    with client() as http:
+        path = upload(http, site.base, b"ours")
+        kept = site.uploads / "files" / path.rpartition("/")[2]
+        assert http.get(site.base + path).content == b"ours"
+        (kept / "content").rename(kept / "before")
+        (kept / "content").symlink_to(tmp_path / "content")
+        refused = http.get(site.base + path, headers={"Accept": "text/html"})
+        (kept / "content").unlink()
+        (kept / "before").rename(kept / "content")
+        kept.rename(moved := tmp_path / "moved")
+        kept.symlink_to(moved)
+        both = [refused, http.get(site.base + path)]
+        kept.unlink()
+        moved.rename(kept)
+        assert http.get(site.base + path).content == b"ours"
+    assert all(answer.status_code in {403, 404} for answer in both)
+    assert not any(b"somebody else" in answer.content for answer in both)
+    assert refused.headers["X-Request-ID"] in refused.text
+
+
+LONG = "x" * 9000
+HOST = "Host: localhost\nAccept: text/html\n"
+ACME = "/.well-known/acme-challenge"
+CSS = f"GET /static/site.css HTTP/1.1\n{HOST}"
+ERRORS = {
+    "no host": (400, "GET / HTTP/1.1\nAccept: text/html\n"),
+    "two hosts": (400, f"GET / HTTP/1.1\n{HOST}{HOST}"),
+    "bad length": (400, f"POST / HTTP/1.1\n{HOST}Content-Length: x\n"),
+    "two framings": (
+        400,
+        f"POST / HTTP/1.1\n{HOST}Content-Length: 1\nTransfer-Encoding: chunked\n",
+    ),
+    "no request": (400, "nonsense\n"),
+    "a link": (403, f"GET {ACME}/link HTTP/1.1\n{HOST}"),
+    "a folder": (403, f"GET {ACME}/folder/ HTTP/1.1\n{HOST}"),
+    "nothing there": (404, f"GET {ACME}/missing HTTP/1.1\n{HOST}"),
+    "a location of nginx's own": (404, f"GET /_files/x HTTP/1.1\n{HOST}"),
+    "another method": (405, f"POST {ACME}/token HTTP/1.1\n{HOST}Content-Length: 0\n"),
+    "TRACE": (405, f"TRACE / HTTP/1.1\n{HOST}"),
+    "another version": (412, f'{CSS}If-Match: "another"\n'),
+    "changed since": (412, f"{CSS}If-Unmodified-Since: Thu, 01 Jan 1970 00:00:00 GMT\n"),
+    "large body": (413, f"POST / HTTP/1.1\n{HOST}Content-Length: 99999999999\n"),
+    "large upload": (413, f"POST /admin/files/ HTTP/1.1\n{HOST}Content-Length: 99999999999\n"),
+    "long URL": (414, f"GET /{LONG} HTTP/1.1\n{HOST}"),
+    "range beyond the end": (416, f"{CSS}Range: bytes=9999999-\n"),
+    "another host": (421, "GET / HTTP/1.1\nAccept: text/html\nHost: evil.example\n"),
+    "long header": (431, f"GET / HTTP/1.1\n{HOST}X: {LONG}\n"),
+    "no file": (500, f"GET {ACME}/socket HTTP/1.1\n{HOST}"),
+    "unknown coding": (501, f"POST / HTTP/1.1\n{HOST}Transfer-Encoding: gzip\n"),
+    "nothing behind": (502, f"GET /about HTTP/1.1\n{HOST}"),
+    "another HTTP": (505, f"GET / HTTP/4.0\n{HOST}"),
+}
+"""Requests that nginx itself responds to with an error, all but those that take several."""
+
+
+def assert_is_ours(answer: tuple[int, Message, str], status: int) -> None:
+    """Assert that an error has the project's page, or its document if nobody asked for a page yet."""
+    found, headers, text = answer
+    assert found == status, text
+    assert headers["X-Request-ID"] in text
+    assert len(headers.get_all("X-Request-ID", [])) == 1
+    assert "no-store" in headers.get_all("Cache-Control", [])
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "nginx" not in text
+    if headers.get_content_type() == "text/html":
+        assert f"<title>Error {status}</title>" in text
+        assert '<link rel="stylesheet" href="/static/site.css">' in text
+    else:
+        assert headers.get_content_type() == "application/problem+json"
+        assert json.loads(text)["status"] == status
+
+
+def test_every_error_of_nginx_itself_has_the_page_of_the_project(
+    installed: Project, tmp_path: Path
+) -> None:
+    installed.make("certs")
+    port, plain = free_port(), free_port()
+    folder = tmp_path / ACME.lstrip("/")
+    (folder / "folder").mkdir(parents=True)
+    (folder / "token").write_text("the token")
+    (folder / "link").symlink_to(folder / "token")
+    context = ssl.create_default_context(cafile=installed.path / "certs/localhost.pem")
+    variables = {
+        "TLS_CERTIFICATE": "certs/localhost.pem",
+        "TLS_KEY": "certs/localhost.key",
+        "TLS_PORT": str(port),
+        "LISTEN_ADDRESS": "127.0.0.1",
+        "LISTEN_PORT": str(plain),
+        "ACME_FOLDER": str(tmp_path),
+    }
+    with (
+        TemporaryDirectory() as name,
+        socket.socket(socket.AF_UNIX) as not_a_file,
+        socket.socket(socket.AF_UNIX) as silent,
+        nginx_alone(installed, Path(name), port, **variables) as server,
+    ):
+        not_a_file.bind(os.path.relpath(folder / "socket"))
+        for status, head in ERRORS.values():
+            assert_is_ours(ask(port, head, context=context), status)
+            # The other port redirects what is well-formed.
+            found = ask(plain, head)
+            if status in {400, 414, 421, 431, 501, 505} or ACME in head:
+                assert_is_ours(found, status)
+        assert_is_ours(ask(port, f"GET / HTTP/1.1\n{HOST}"), 400)  # without TLS
+        login = f"POST /admin/login HTTP/1.1\n{HOST}Content-Length: 0\n"
+        statuses = []
+        while (answer := ask(port, login, context=context))[0] != 429:
+            statuses.append(answer[0])
+        assert set(statuses) == {502}
+        assert_is_ours(answer, 429)
+        # Then something is there that never responds.
+        silent.bind(f"{name}/sockets/app.sock")
+        silent.listen()
+        conf = Path(name, "site.conf")
+        conf.write_text(
+            conf.read_text().replace("proxy_read_timeout 75s;", "proxy_read_timeout 1s;")
+        )
+        old = set(server.group()) - {server.process.pid}
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: not old & set(server.group()), "nginx to have read that")
+        assert_is_ours(ask(port, ERRORS["nothing behind"][1], context=context), 504)
 
 
 @needs("chromium")

@@ -309,6 +309,7 @@ def test_only_what_is_needed_is_sent_to_the_builder(
             "migrations",
             "pyproject.toml",
             "requirements.txt",
+            "requirements-build.txt",
             "src",
         }
         assert (content / "deploy/y").exists()
@@ -404,7 +405,9 @@ def test_logs_are_on_the_standard_output_and_error(site: Container) -> None:
     ours = [line for line in done.stdout.splitlines() if not supervisors.match(line)]
     assert {"nginx", "access", "gunicorn.error"} <= {json.loads(line)["logger"] for line in ours}
     # nginx told of whoever asked before the application was there.
-    told = re.compile(r"[\d/]+ [\d:]+ \[crit\] .* connect\(\) to unix:/app/run/app.sock failed ")
+    told = re.compile(
+        r"[\d/]+ [\d:]+ \[crit\] .* connect\(\) to unix:/app/run/sockets/app.sock failed "
+    )
     assert all(told.match(line) for line in done.stderr.splitlines()), done.stderr
 
 
@@ -422,7 +425,7 @@ def test_the_admin_keeps_files_and_nginx_sends_them(site: Container) -> None:
     head += f"Cookie: session={cookie}\nContent-Type: multipart/form-data; boundary=x\n"
     head += f"Content-Length: {12 * MIB}\n"
     inside = Path("/proc", str(first), "root")  # the container's files
-    for address in (site.port, inside / "app/run/app.sock"):
+    for address in (site.port, inside / "app/run/sockets/app.sock"):
         assert ask(address, head)[0] == 413
     refused = [line for line in site.lines("/admin/files/", "nginx") if line["status"] == 413]
     assert [line["upstream"] for line in refused] == [""]
@@ -569,37 +572,103 @@ def test_gunicorn_alone_on_the_port_of_a_platform(
         assert found.wait() == 0
 
 
-def test_root_gives_its_privileges_up(
-    engine: Engine, images: dict[str, str], account: str, tmp_path: Path
-) -> None:
-    """As on a host where supervisord is started by root: all but nginx's master are the service's."""
-    prepare = "rm prestart.sh && chown root:app run && chmod 1770 run && exec deploy/start.sh"
+@pytest.fixture(scope="module")
+def rooted(engine: Engine, images: dict[str, str], account: str) -> Iterator[Container]:
+    """One that root has started, as on a host: in a folder for what runs that is root's alone."""
+    prepare = "rm -f prestart.sh && chmod 755 run && exec deploy/start.sh"
     options = ("--user=0:0", f"--entrypoint={json.dumps(['sh', '-c', prepare])}")
     variables = {"ADMIN_USERS": account, "SERVICE_USER": "app", "WEB_CONCURRENCY": "2"}
     variables |= {"API_TOKENS": TOKEN, "LISTEN_PORT": str(free_port())}
     with serving(engine, images["site"], *options, **variables) as found:
-        owners = {
-            args.split(maxsplit=1)[1]: int(Path(f"/proc/{pid}").stat().st_uid)
-            for pid, args in found.processes().items()
-        }
-        (master, *_) = (pid for pid, args in found.processes().items() if "gunicorn" in args)
-        assert {"HOME=/app", "LOGNAME=app"} < set(
-            Path(f"/proc/{master}/environ").read_text().split("\0")
-        )
-        privileged = [args for args, owner in owners.items() if owner != 10001]
-        assert len(privileged) == 2, owners
-        assert all("supervisord" in args or "nginx: master" in args for args in privileged)
-        with client() as http:
-            assert http.get(f"{found.base}/static/site.css").status_code == 200
-            path = upload(http, found.base, bytes(10 * MIB))
-            assert http.get(found.base + path).content == bytes(10 * MIB)
-            publish(http, found.base, "By the service")
-        kept = found.execute("find", "data", "-type", "f", "-printf", "%M %u:%g\n").stdout
-        assert set(kept.splitlines()) == {"-rw-r----- app:app"}
-        # What root reads, the service cannot replace.
-        attempt = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups", "rm", "-f"]
-        done = found.execute(*attempt, "run/nginx.conf")
-        assert "Operation not permitted" in done.stderr
+        yield found
+
+
+def test_root_gives_its_privileges_up(rooted: Container) -> None:
+    """All but nginx's master and supervisord are the service's."""
+    owners = {
+        args.split(maxsplit=1)[1]: int(Path(f"/proc/{pid}").stat().st_uid)
+        for pid, args in rooted.processes().items()
+    }
+    (master, *_) = (pid for pid, args in rooted.processes().items() if "gunicorn" in args)
+    assert {"HOME=/app", "LOGNAME=app"} < set(
+        Path(f"/proc/{master}/environ").read_text().split("\0")
+    )
+    privileged = [args for args, owner in owners.items() if owner != 10001]
+    assert len(privileged) == 2, owners
+    assert all("supervisord" in args or "nginx: master" in args for args in privileged)
+    with client() as http:
+        assert http.get(f"{rooted.base}/static/site.css").status_code == 200
+        path = upload(http, rooted.base, bytes(10 * MIB))
+        assert http.get(rooted.base + path).content == bytes(10 * MIB)
+        publish(http, rooted.base, "By the service")
+    kept = rooted.execute("find", "data", "-type", "f", "-printf", "%M %u:%g\n").stdout
+    assert set(kept.splitlines()) == {"-rw-r----- app:app"}
+
+
+ATTACK = """
+import os, sys
+from contextlib import suppress
+from pathlib import Path
+
+names = {path.name for path in Path("/app/run").rglob("*")} | set(sys.argv[1:])
+for folder, _, _ in os.walk("/"):
+    if folder.startswith(("/proc", "/sys")):
+        continue
+    for number, name in enumerate(sorted(names)):
+        path, target = Path(folder, name), f"/root/new-{number}" if number % 2 else "/root/old"
+        with suppress(OSError):
+            if not path.is_socket():  # or it would only stop itself
+                path.rename(path.with_name(f"{name}.before"))
+        with suppress(OSError):
+            path.symlink_to(target)
+            print(path)
+"""
+"""As the service: put links to what only root may write in the place of all that root may open."""
+
+
+def test_service_cannot_take_files_of_root(rooted: Container) -> None:
+    """Whatever the kernel makes of links in folders that all may write to."""
+    rooted.execute("sh", "-c", "umask 077; rm -f /root/*; echo ours > /root/old")
+    rendered = rooted.execute("sh", "-c", "cat run/*.conf").stdout
+    named = {Path(path) for path in re.findall(r"/app/run[\w./-]*", rendered)}
+    opened = rooted.execute("sh", "-c", "readlink /proc/1/fd/*").stdout.split()
+    names = {path.name for path in named} | {Path(path).name for path in opened}
+    service = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups"]
+    planted = rooted.execute(*service, "python", "-c", ATTACK, *names, "error.log", "access.log")
+    paths = {Path(path) for path in planted.stdout.split()}
+    # It owns the folder for sockets, and nginx's workers what they keep for a moment: nothing else.
+    folders = {path.parent for path in paths if path.is_relative_to("/app/run")}
+    assert Path("/app/run/sockets") in folders
+    allowed = re.compile(r"/app/run/(sockets|nginx_(body|proxy|fastcgi|scgi|uwsgi)(/\d+)*)")
+    assert all(allowed.fullmatch(str(folder)) for folder in folders), folders
+    assert {Path("/tmp"), Path("/app/data"), Path("/app/uploads")} < {path.parent for path in paths}
+    # All that root does again: reload, read the configuration, open the logs, and start.
+    commands = [
+        "deploy/reload.sh",
+        "supervisorctl -c run/supervisord.conf signal HUP site:nginx",
+        "supervisorctl -c run/supervisord.conf signal USR1 site:nginx",
+        "python deploy/render.py nginx/nginx.conf nginx/site.conf supervisord/supervisord.conf run",
+    ]
+    for command in commands:
+        done = rooted.execute("sh", "-c", command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    rooted.engine("restart", "--time=60", rooted.name)
+    # The service itself may not start, with such uploads.
+    wait_for(answers_at(f"{rooted.base}/static/site.css"), "nginx to serve again")
+    found = rooted.execute("sh", "-c", "cd /root && stat -c '%n %U %a' * && cat old").stdout
+    assert found == "old root 600\nours\n"
+    # And root has left nothing where the service could have been before.
+    places = " ".join(sorted({str(path.parent) for path in paths}))
+    left = rooted.execute("sh", "-c", f"find {places} -mindepth 1 -maxdepth 1 -uid 0").stdout
+    assert left == ""
+
+
+def test_root_does_not_start_in_a_folder_of_others(engine: Engine, images: dict[str, str]) -> None:
+    """As that of the image is, for whichever user the platform chooses."""
+    variables = PRODUCTION | {"SERVICE_USER": "app"}
+    with container(engine, images["site"], "--user=0:0", port=0, env=variables) as found:
+        assert found.wait() == 1
+        assert "/app/run: root does not write here, as others may" in found.log()
 
 
 async def stop_while_busy(base: str, containers: dict[Container, str]) -> tuple[str, int | None]:
@@ -638,7 +707,8 @@ def options_of(service: dict[str, Any], env_file: Path) -> tuple[list[str], dict
         for name, value in service.pop("environment", {}).items()
     }
     options = ["--read-only"] if service.pop("read_only") else []
-    options += [f"--entrypoint={json.dumps(service.pop('entrypoint'))}"]
+    entrypoint = [word.replace("$$", "$") for word in service.pop("entrypoint")]
+    options += [f"--entrypoint={json.dumps(entrypoint)}"]
     options += [f"--env-file={env_file}", f"--stop-signal={service.pop('stop_signal', 'SIGTERM')}"]
     names = {"volumes": "volume", "tmpfs": "tmpfs", "cap_drop": "cap-drop"} | {
         "security_opt": "security-opt"
@@ -684,7 +754,7 @@ def test_what_compose_runs(
     ):
         wait_for(outer.healthy, "both to answer")
         assert inner.healthy()
-        assert "Listening at: unix:/app/run/app.sock" in inner.log()
+        assert "Listening at: unix:/app/run/sockets/app.sock" in inner.log()
         assert not any("gunicorn" in args for args in outer.processes().values())
         assert not any("nginx" in args for args in inner.processes().values())
         assert http.get(f"{outer.base}/static/site.css").status_code == 200

@@ -1,5 +1,6 @@
 """The targets of a baked project's Makefile."""
 
+import json
 import os
 import re
 import subprocess
@@ -13,22 +14,102 @@ from conftest import Bake, Project, cookiecutter
 UV = [sys.executable, "-m", "uv"]
 
 
+LOCKS = {
+    "requirements.txt": ["--group", "deploy", "pyproject.toml"],
+    "requirements-build.txt": ["--group", "build"],
+    "requirements-dev.txt": ["--group", "dev"],
+}
+"""The lists of what is installed, and what each is made of."""
+
+
+def locked(path: Path) -> dict[str, set[str]]:
+    """Return the distributions that a list names, with their versions."""
+    found: dict[str, set[str]] = {}
+    for entry in re.split(r"\n(?=\S)", path.read_text()):
+        if not entry.startswith("#"):
+            pinned = re.match(
+                r"([a-z0-9-]+)==(\S+)[^\n]* \\\n    --hash=sha256:[0-9a-f]{64}", entry
+            )
+            assert pinned, entry
+            found.setdefault(pinned[1], set()).add(pinned[2])
+    return found
+
+
 @pytest.mark.parametrize("database", ["sqlite", "postgresql", "none"])
-def test_lock_has_exactly_what_is_needed(database: str, bake: Bake) -> None:
+def test_locks_have_exactly_what_is_needed_with_hashes(database: str, bake: Bake) -> None:
     project = bake(database=database)
-    lock = (project.path / "requirements.txt").read_text()
-    listed = re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE)
     command = [*UV, "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"]
-    command += ["--constraint", "requirements.txt", "--no-annotate", "--no-header"]
-    done = subprocess.run(
-        [*command, "--group", "deploy", "pyproject.toml"],
-        cwd=project.path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert listed == re.findall(r"^([a-z0-9-]+)==", done.stdout, re.MULTILINE)
+    command += ["--no-annotate", "--no-header"]
+    every: dict[str, set[str]] = {}
+    for name, sources in LOCKS.items():
+        done = subprocess.run(
+            [*command, "--constraint", name, *sources],
+            cwd=project.path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found = locked(project.path / name)
+        assert [*found] == [
+            *dict.fromkeys(re.findall(r"^([a-z0-9-]+)==", done.stdout, re.MULTILINE))
+        ]
+        # They are installed together, so they agree.
+        assert all(every.setdefault(each, found[each]) == found[each] for each in found)
+
+
+def distributions(project: Project) -> dict[str, str]:
+    """Return the distributions in the virtual environment of a project, with their versions."""
+    command = [*UV, "pip", "list", "--format=json", "--python", str(project.bin / "python")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {each["name"]: each["version"] for each in json.loads(done.stdout)}
+
+
+def test_make_install_installs_nothing_that_is_not_locked(installed: Project) -> None:
+    every = {name: found for lock in LOCKS for name, found in locked(installed.path / lock).items()}
+    found = distributions(installed)
+    assert found.pop("my-service") == "0.1.0"
+    brought_by_venv = {"pip", "setuptools"}
+    assert {name for name in found if found[name] not in every.get(name, set())} <= brought_by_venv
+
+
+def test_make_production_installs_exactly_what_is_locked_for_production(bake: Bake) -> None:
+    """And the targets for production install nothing else; hashes that are wrong stop it."""
+    project = bake()
+    for lock, name in (("requirements-build.txt", "hatchling"), ("requirements.txt", "aiohttp")):
+        path = project.path / lock
+        right = path.read_text()
+        wrong = re.sub(
+            r"^(    --hash=sha256:)[0-9a-f]{64}", rf"\g<1>{'0' * 64}", right, flags=re.MULTILINE
+        )
+        path.write_text(right.replace(part(right, name), part(wrong, name)))
+        with pytest.raises(AssertionError, match=r"(?i)hash"):
+            project.make("production")
+        path.write_text(right)
+    project.make("production", "static")
+    project.make("secret")
+    found = distributions(project)
+    assert found.pop("my-service") == "0.1.0"
+    lock_names = locked(project.path / "requirements.txt")
+    assert found.keys() == lock_names.keys()
+    assert all(version in lock_names[name] for name, version in found.items())
+    programs = {path.name for path in project.bin.iterdir()}
+    assert {"gunicorn", "supervisord", "alembic"} <= programs
+    assert not programs & {"pip", "uv", "hatchling", "pytest", "ruff", "adev"}
+    assert not (project.path / ".venv/build").exists()
+    assert list(project.path.glob("src/my_service/static/*.br"))
+    # Again, in the same place: something that is not needed any more goes.
+    command = [*UV, "pip", "install", "--quiet", "--python", str(project.bin / "python"), "six"]
+    subprocess.run(command, check=True)
+    project.make("production")
+    assert distributions(project) == found | {"my-service": "0.1.0"}
+
+
+def part(lock: str, name: str) -> str:
+    """Return what a list has of a distribution."""
+    found = re.search(rf"^{name}==.*(\n    --hash=.*)+", lock, re.MULTILINE)
+    assert found
+    return found[0]
 
 
 MISTAKES = {
@@ -92,7 +173,7 @@ def test_make_install_installs_uv_where_it_is_missing(without_uv: Project) -> No
 
 def test_make_lists_its_targets(installed: Project) -> None:
     output = installed.make().stdout
-    for target in "install dev run serve test lint format check static clean".split():  # noqa: SIM905
+    for target in "install production dev run serve test lint format check static clean".split():  # noqa: SIM905
         assert f"make {target} " in output
 
 

@@ -93,7 +93,7 @@ server {{
     proxy_pass http://app;
     proxy_set_header Host $http_host;
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-    proxy_set_header X-Forwarded-Proto $http_x_forwarded_proto;
+    proxy_set_header X-Forwarded-Proto "$http_x_forwarded_proto,$scheme";
   }}
 }}
 """

@@ -68,7 +68,7 @@ def test_page_comes_from_the_application_and_is_logged_by_both(site: Stack) -> N
     assert page.status_code == 200
     assert page.headers["Server"] == "nginx"
     (line,) = site.wrote("/about", "nginx")
-    assert str(line["upstream"]).startswith(f"unix:{site.run}/app")
+    assert str(line["upstream"]).startswith(f"unix:{site.run}/sockets/app")
     (line,) = site.wrote("/about", "access")
     assert (line["client"], line["scheme"]) == ("127.0.0.1", "http")
 
@@ -112,7 +112,7 @@ def test_static_files_are_served_by_nginx_alone(site: Stack) -> None:
     assert again.status_code == 304
     statuses = [answer.status_code for answer in (missing, listing, outside, encoded)]
     assert statuses == [404, 404, 404, 404]
-    assert (beyond.status_code, beyond.headers["Cache-Control"]) == (416, "no-cache")
+    assert (beyond.status_code, beyond.headers["Cache-Control"]) == (416, "no-cache, no-store")
     assert (posted.status_code, posted.headers["Allow"]) == (405, "GET,HEAD")
     assert "There is no page at this address." in missing.text  # the application's own page
     lines = {by: site.wrote("/static/site.css", by) for by in ("nginx", "access")}
@@ -154,7 +154,7 @@ def test_nginx_and_application_refuse_too_large_bodies_alike(site: Stack) -> Non
         cookie = http.cookies["session"]
     head = f"Host: 127.0.0.1:{site.port}\nOrigin: {site.base}\nCookie: session={cookie}\n"
     form = f"{head}Content-Type: multipart/form-data; boundary=x\nContent-Length: "
-    uds = sorted(site.run.glob("app*.sock"))[0]
+    uds = sorted(site.run.glob("sockets/app*.sock"))[0]
     for address in (site.port, uds):
         # One byte more than allowed.
         status, headers, text = ask(
@@ -195,7 +195,7 @@ def test_request_id_is_the_same_in_both_logs_the_header_and_the_page(site: Stack
     # And where nginx itself responds.
     assert status == 413
     assert headers["X-Request-ID"] in text
-    assert "The request was not taken" in text
+    assert "The request was refused" in text
     (line,) = site.wrote("/no-such-upload", "nginx")
     assert (line["request_id"], line["method"]) == (headers["X-Request-ID"], "POST")
     assert not site.access("/no-such-upload", "access")
@@ -342,7 +342,7 @@ def test_stack_stops_gracefully(app_server: str, installed: Project, tmp_path: P
         assert run(stop_while_busy(site, tmp_path / "release")) == ("released", 1001)
         assert site.server.process.wait(TIMEOUT) == 0
         wait_for(lambda: not site.server.group(), "the last process to end")
-        assert not list(site.run.glob("*.sock"))
+        assert not list(site.run.rglob("*.sock"))
 
 
 def test_stack_starts_with_a_socket_as_its_output(installed: Project, tmp_path: Path) -> None:

@@ -473,7 +473,7 @@ def test_only_nginx_may_connect(site: Machine) -> None:
         "curl",
         "--silent",
         "--unix-socket",
-        "/run/my-service/app.sock",
+        "/run/my-service/sockets/app.sock",
         "http://localhost/livez",
     ]
     for user, status in (("www-data", 0), ("my-service", 7), ("nobody", 7)):
@@ -602,6 +602,6 @@ def test_it_stops_gracefully(site: Machine) -> None:
     assert run(last_moments(site)) == (1001, "slept", "")
     assert site.attempt("systemctl", "is-active", *UNITS).stdout == "inactive\ninactive\n"
     assert site.show("Result") == "success"
-    assert site.attempt("test", "-e", "/run/my-service/app.sock").returncode == 1
+    assert site.attempt("test", "-e", "/run/my-service/sockets/app.sock").returncode == 1
     with client() as http:
         assert http.get(f"{site.base}/livez").status_code == 502

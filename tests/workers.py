@@ -58,6 +58,9 @@ async def begin(request):
 async def echo(request):
     return web.Response(body=await request.read())
 
+async def client(request):
+    return web.json_response([request.remote, request.scheme, request.host])
+
 async def publish(request):
     message = {{"type": "test", "number": int(request.query["number"])}}
     await request.app[BUS].publish(EVERYBODY, message)
@@ -69,6 +72,7 @@ def create_app(settings):
     app = create_plain_app(settings)
     app.router.add_get("/slow", slow)
     app.router.add_get("/held", held)
+    app.router.add_get("/client", client)
     app.router.add_post("/begin", begin)
     app.router.add_post("/echo", echo)
     app.router.add_post("/publish", publish)

@@ -1,8 +1,11 @@
 """gunicorn's configuration: ``gunicorn --config deploy/gunicorn.conf.py``, from the project's folder."""
 
+import asyncio
+import faulthandler
 import os
 import signal
 from importlib.util import find_spec
+from tempfile import TemporaryFile
 
 from aiohttp.worker import GunicornWebWorker
 from gunicorn.arbiter import Arbiter
@@ -44,24 +47,51 @@ NOTIFY_SOCKET = os.environ.setdefault("WORKER_NOTIFY_SOCKET", os.environ.pop("NO
 _TERMINATING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
-# % if cookiecutter.database == "postgresql"
 # % filter replace("package_name", cookiecutter.package_name)
-def on_starting(_arbiter: Arbiter) -> None:
-    """Wait for the database before any worker does: one that cannot start is started for ever."""
-    import asyncio
-
+# % if cookiecutter.database == "postgresql"
+async def _open_database() -> None:
     from package_name.database.postgresql import make_engine, open_database
 
-    async def wait() -> None:
-        engine = make_engine(settings)
-        await open_database(engine, settings)
-        await engine.dispose()
+    engine = make_engine(settings)
+    await open_database(engine, settings)
+    await engine.dispose()
 
-    asyncio.run(wait())
+
+# % endif
+async def _open_bus() -> None:
+    from package_name.live import make_bus, open_bus
+
+    bus = make_bus(settings)
+    await open_bus(bus)
+    await bus.close()
+
+
+def on_starting(_arbiter: Arbiter) -> None:
+    """Open what workers open at their start: a worker that cannot start is started again for ever."""
+    # % if cookiecutter.database == "postgresql"
+    asyncio.run(_open_database())
+    # % endif
+    asyncio.run(_open_bus())
 
 
 # % endfilter
-# % endif
+def pre_fork(_arbiter: Arbiter, worker: GunicornWebWorker) -> None:
+    """Give the worker a file for its stack, in case it hangs or crashes."""
+    worker.stack = TemporaryFile()  # noqa: SIM115 # child_exit closes it
+
+
+def child_exit(arbiter: Arbiter, worker: GunicornWebWorker) -> None:
+    """Log where a worker was when it was killed by its timeout, or crashed."""
+    with worker.stack as file:
+        file.seek(0)
+        dump = file.read().decode(errors="replace")
+    if dump:
+        _, *frames = dump.partition("Current thread")[2].partition("\n\n")[0].splitlines()
+        place = frames[0].strip() if frames else dump.splitlines()[0]
+        stack = "\n".join(frames)
+        arbiter.log.critical("worker %s was in %s", worker.pid, place, extra={"stack": stack})
+
+
 def post_fork(_arbiter: Arbiter, _worker: GunicornWebWorker) -> None:
     """Have signals wait until the worker can handle them: one that dies while it boots stops all."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATING)
@@ -69,6 +99,12 @@ def post_fork(_arbiter: Arbiter, _worker: GunicornWebWorker) -> None:
 
 def post_worker_init(worker: GunicornWebWorker) -> None:
     """Tell systemd that a worker lives; and the master while it drains, as aiohttp's worker does not."""
+    # At once, and wherever it hangs. aiohttp's own handler waits for the event loop, and leaves its
+    # tasks behind; what faulthandler calls after it has written the stack need not.
+    worker.loop.remove_signal_handler(signal.SIGABRT)
+    signal.signal(signal.SIGABRT, lambda *_: os._exit(1))
+    faulthandler.enable(worker.stack)
+
     seconds = graceful_timeout
     if NOTIFY_SOCKET:
         os.environ["NOTIFY_SOCKET"] = NOTIFY_SOCKET

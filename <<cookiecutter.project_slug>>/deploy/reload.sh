@@ -29,7 +29,7 @@ check() {
 
 if [ -S "$run/supervisor.sock" ]; then
     # One at a time.
-    exec 9>"$run/reload.lock"
+    exec 9<"$run/reload.lock"
     flock 9
     check
     members=$(supervisor status | sed -n 's/^\(site:app_[0-9]*\) .*/\1/p')
@@ -39,7 +39,7 @@ if [ -S "$run/supervisor.sock" ]; then
     # Of a pool one at a time, while nginx asks the others.
     for member in $members; do
         supervisor restart "$member"
-        wait_until test -S "$run/${member#site:}.sock"
+        wait_until test -S "$run/sockets/${member#site:}.sock"
     done
 elif grep -q gunicorn /proc/1/cmdline; then # in a container without nginx
     check
@@ -47,7 +47,7 @@ elif grep -q gunicorn /proc/1/cmdline; then # in a container without nginx
 elif systemctl is-active --quiet "$name" 2>/dev/null; then
     systemctl reload "$name"
 else
-    containers=$($engine ps --quiet --filter "label=org.opencontainers.image.title=$title" 2>/dev/null) || true
+    containers=$($engine ps --quiet --filter "label=org.opencontainers.image.title=$title") || true
     if [ -z "$containers" ]; then
         echo "$name runs neither under supervisord (in $run) nor systemd nor $engine" >&2
         exit 1

@@ -5,8 +5,10 @@ writes several into a folder, under their own names.
 """
 
 import os
+import pwd
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +25,8 @@ STATIC = Path(package_name.__file__).parent / "static"
 # % endfilter
 DEPLOY = Path(__file__).resolve().parent
 PROJECT = DEPLOY.parent
+SOCKETS = "sockets"
+"""The folder in RUN_FOLDER that belongs to the service's user."""
 UPLOAD_OVERHEAD = 16 * 1024
 """Bytes of a form around the file in it, at most; as admin/files/ has it."""
 
@@ -70,9 +74,12 @@ def context() -> dict[str, object]:
     run = PROJECT / deployment.run_folder
     pool = deployment.app_server == "pool"
     names = [f"app_{number + 1}" for number in range(deployment.web_concurrency)]
-    sockets = [run / f"{name}.sock" for name in (names if pool else ["app"])]
+    sockets = [run / SOCKETS / f"{name}.sock" for name in (names if pool else ["app"])]
     if len(os.fsencode(sockets[-1])) > SOCKET_PATH:
         raise SystemExit(f"{sockets[-1]}: too long for the address of a socket; set RUN_FOLDER")
+    networks = [str(network) for network in settings.trusted_proxies if network != "unix"]
+    # A request without a name gets the first one from nginx.
+    hosts = sorted(dict.fromkeys(settings.allowed_hosts), key=lambda host: host.startswith("*"))
     # Shorter than the application keeps connections, so that none is used while it is being closed.
     idle = 0.8 * min(settings.keepalive_timeout, settings.drain_timeout)
     return {
@@ -83,7 +90,8 @@ def context() -> dict[str, object]:
         "deploy": DEPLOY,
         "run_folder": run,
         "bin": Path(sys.prefix, "bin"),
-        "proxies": [network for network in settings.trusted_proxies if network != "unix"],
+        "proxies": networks,
+        "trusted": ",".join(["unix", *networks]),
         "root": os.geteuid() == 0,
         "ipv6": Path("/proc/net/if_inet6").exists(),
         "static": STATIC,
@@ -94,7 +102,9 @@ def context() -> dict[str, object]:
         "acme_folder": PROJECT / deployment.acme_folder,
         "tls_certificate": deployment.tls_certificate and PROJECT / deployment.tls_certificate,
         "tls_key": deployment.tls_key and PROJECT / deployment.tls_key,
-        "server_names": " ".join("_" if host == "*" else host for host in settings.allowed_hosts),
+        # nginx takes the first for the name of a request that has none.
+        "hosts": hosts,
+        "server_names": " ".join("_" if host == "*" else host for host in hosts),
         "sockets": sockets,
         "upstream_idle_ms": int(idle * 1000),
         "max_body": int(settings.max_body_size),
@@ -102,6 +112,35 @@ def context() -> dict[str, object]:
         # As long as gunicorn's own, and a little.
         "stop_timeout": 3 * int(settings.graceful_timeout) + 10,
     }
+
+
+def refuse_shared(folder: Path) -> None:
+    """Raise SystemExit if another user could put a link in the way of what root writes there."""
+    real = folder.resolve()
+    for place in {folder, *folder.parents, real, *real.parents}:
+        status = place.lstat()
+        shared = status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode)
+        if status.st_mode & stat.S_ISVTX and place not in {folder, real}:
+            shared = False  # as /tmp: nobody else can replace what root has there
+        if status.st_uid != 0 or shared:
+            raise SystemExit(f"{folder}: root does not write here, as others may ({place})")
+
+
+def prepare(folder: Path, known: dict[str, object]) -> None:
+    """Make the folder, and in it the one for sockets, which alone belongs to the service's user.
+
+    Raises SystemExit if root writes there, and others may.
+    """
+    root, sockets = os.geteuid() == 0, folder / SOCKETS
+    folder.mkdir(mode=0o755 if root else 0o700, parents=True, exist_ok=True)
+    if root:
+        refuse_shared(folder)
+        refuse_shared(Path(str(known["nginx_access_log"])).absolute().parent)
+    sockets.mkdir(mode=0o700, exist_ok=True)
+    if root:
+        user = pwd.getpwnam(str(known["service_user"]))
+        os.chown(sockets, user.pw_uid, -1, follow_symlinks=False)
+    (folder / "reload.lock").touch(mode=0o600)
 
 
 def main(arguments: list[str]) -> None:
@@ -118,14 +157,17 @@ def main(arguments: list[str]) -> None:
         undefined=StrictUndefined,
     )
     known = context()
+    if folder:
+        try:
+            prepare(Path(folder).absolute(), known)
+        except KeyError as error:
+            raise SystemExit(f"SERVICE_USER: {error.args[0]}") from None
+        except OSError as error:
+            raise SystemExit(f"{folder}: {error.strerror}; set RUN_FOLDER") from None
     for name in files:
         text = environment.get_template(name).render(known)
         if folder:
-            try:
-                Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-                Path(folder, Path(name).name).write_text(text)
-            except OSError as error:
-                raise SystemExit(f"{folder}: {error.strerror}; set RUN_FOLDER") from None
+            Path(folder, Path(name).name).write_text(text)
         else:
             sys.stdout.write(text)
 

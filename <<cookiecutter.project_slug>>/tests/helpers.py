@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -95,6 +96,17 @@ def is_listening(path: Path) -> bool:
         probe.connect(str(path))
         return True
     return False
+
+
+@contextmanager
+def no_file_descriptors(pid: int = 0) -> Iterator[None]:
+    """Let a process, or this one, open no more files and sockets; those that are open stay so."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (1, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
 def session(path: Path) -> ClientSession:

@@ -1,12 +1,17 @@
 import asyncio
 import logging
 import os
+import signal
+import socket
+import sys
 from asyncio.subprocess import Process
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp_devtools.runserver import serve
 from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
@@ -22,8 +27,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:It is recommended to use web.Req
 
 
 @pytest.fixture(autouse=True)
-def _no_logging_configuration(monkeypatch: pytest.MonkeyPatch, development: None) -> None:
+def _no_configuration_of_this_process(monkeypatch: pytest.MonkeyPatch, development: None) -> None:
     monkeypatch.setattr(logs, "configure", lambda **_: None)
+    monkeypatch.setattr(serve, "HOST", serve.HOST)
 
 
 async def test_development_policy_allows_live_reload_and_the_toolbar(
@@ -111,3 +117,61 @@ async def test_development_server_logs_what_ruff_finds_and_ends_it(
         os.kill(process.pid, 0)
     messages = [record.message for record in caplog.records if record.name == dev.__name__]
     assert all(".py:1:1: " in message for message in messages)  # not what ruff says of itself
+
+
+def own_address() -> str | None:
+    """Return the address of this machine in a network, if it is in one."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("198.51.100.1", 9))  # which sends nothing
+        return str(probe.getsockname()[0])
+    return None
+
+
+def free_ports() -> int:
+    """Return a TCP port that is free, as the next one is."""
+    while True:
+        with socket.socket() as first, socket.socket() as second, suppress(OSError):
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            second.bind(("127.0.0.1", port + 1))
+            return port
+
+
+async def answers(address: str | None, port: int, path: str) -> bool:
+    """Return True if a request to an address, from the same address, gets any response."""
+    with suppress(ConnectionError):
+        reader, writer = await asyncio.open_connection(address, port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answered = bool(await reader.read(1))
+        writer.close()
+        return answered
+    return False
+
+
+@pytest.mark.skipif(own_address() is None, reason="this machine lacks a network")
+@pytest.mark.parametrize("allowed", ["nobody", "others", "own"])
+async def test_development_server_answers_other_hosts_only_if_their_network_is_allowed(
+    tmp_path: Path, allowed: str
+) -> None:
+    port = free_ports()
+    networks = {"nobody": "", "others": "203.0.113.0/24", "own": f"{own_address()}/32"}
+    command = [sys.executable, "-m", dev.__name__, "--port", str(port)]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"DEV_ALLOW": networks[allowed], "UPLOAD_FOLDER": str(tmp_path)},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        urls = [(port, "/livez"), (port, "/_debugtoolbar"), (port + 1, "/livereload.js")]
+        for url in urls:
+            async with asyncio.timeout(TIMEOUT):
+                while not await answers("127.0.0.1", *url):
+                    assert process.returncode is None
+                    await asyncio.sleep(0.05)
+        found = {await answers(own_address(), *url) for url in urls}
+        assert found == {allowed == "own"}
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.wait()

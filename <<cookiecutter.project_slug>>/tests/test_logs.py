@@ -5,9 +5,11 @@ import logging
 import os
 import pty
 import sys
+import unicodedata
 import warnings
 from typing import Any
 
+import orjson
 import pytest
 import structlog
 from aiohttp import web
@@ -130,6 +132,45 @@ def test_extra_does_not_replace_the_fields_of_the_record(json_log: io.BytesIO) -
     record = json.loads(json_log.getvalue())
     assert (record["event"], record["level"]) == ("true", "warning")
     assert "false" not in record.values()
+
+
+COMMANDS = "".join(
+    character
+    for character in map(chr, range(sys.maxunicode + 1))
+    if unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"}
+)
+"""Characters that command a terminal, hide, or change the order of others."""
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "console"])
+@pytest.mark.parametrize("text", [COMMANDS, f"{COMMANDS}\ud800\udcff"], ids=["valid", "surrogates"])
+@pytest.mark.usefixtures("restored_logging")
+def test_characters_that_command_a_terminal_are_escaped_wherever_they_are(
+    monkeypatch: pytest.MonkeyPatch, as_json: bool, text: str
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written))
+    logs.configure(level="INFO", json=as_json)
+    for given in (text, f"two words {text}"):
+        values = {"value": given, f"key {given}": 1, "nested": {given: [given]}, "bytes": given}
+        try:
+            raise ValueError(given)
+        except ValueError as error:
+            library.exception("failed %s", given, extra=values | {"error": error}, stack_info=True)
+        structlog.get_logger(given).warning(given, **values)
+    output = written.getvalue().decode()
+    assert set(output) & set(text) == {"\n"}
+    assert "\\u202e" in output
+    for line in output.splitlines() if as_json else ():
+        record = orjson.loads(line)  # which refuses lone surrogates
+        if text == COMMANDS:
+            assert record["value"].endswith(text)
+
+
+def test_letters_and_emoji_of_all_scripts_are_logged_as_they_are(json_log: io.BytesIO) -> None:
+    text = "naïve 漢字 Жанна שלום 🚀 e\u0301"
+    library.info(text)
+    assert text in json_log.getvalue().decode()
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])

@@ -2,6 +2,7 @@ import os
 import pty
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 
@@ -70,11 +71,60 @@ def test_ask_prints_no_hash_when_it_refuses(typed: list[str], name: str, message
     assert "Traceback" not in shown
 
 
+def test_lack_of_memory_is_not_a_wrong_password() -> None:
+    program = f"""
+import resource
+from {passwords.__name__} import HASHER, is_right
+hashed = HASHER.hash("right")
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, -1))
+is_right(hashed, "right")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "VerificationError: Memory allocation error" in done.stderr
+
+
+def test_ask_refuses_what_sign_in_would_refuse() -> None:
+    """Which no terminal takes, as a line is shorter."""
+    for typed in ("x" * (passwords.MAX_LENGTH + 1), "\u5b57" * (passwords.MAX_LENGTH // 3 + 1)):
+        done = subprocess.run(
+            [*ASK, "ada"],
+            input=f"{typed}\n{typed}\n",
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            start_new_session=True,  # without a terminal
+        )
+        assert done.returncode == 1
+        assert "more than 4096 characters or bytes" in done.stderr
+        assert "argon2" not in done.stdout
+
+
 def test_is_right_ignores_how_unicode_is_composed() -> None:
     hashed = CHEAP_HASHER.hash("caf\u00e9".encode())
     assert is_right(hashed, "cafe\u0301")
     assert not is_right(hashed, "cafe")
     assert not is_right(hashed, "\udcff")
+
+
+def test_password_of_4096_bytes_is_verified_however_it_is_typed() -> None:
+    password = "caf\u00e9 " + "x" * 4085 + "\u0301\u0316"
+    assert len(password.encode()) == 4095
+    hashed = CHEAP_HASHER.hash(unicodedata.normalize("NFKC", password).encode())
+    assert is_right(hashed, password)
+    assert is_right(hashed, unicodedata.normalize("NFC", password))
+    assert is_right(CHEAP_HASHER.hash(b"x" * passwords.MAX_LENGTH), "x" * passwords.MAX_LENGTH)
+
+
+@pytest.mark.parametrize("password", ["x" * 4097, "\u0301\u0316" * 1025, "\udcff" * 1366])
+def test_longer_password_is_wrong_and_neither_normalised_nor_hashed(
+    monkeypatch: pytest.MonkeyPatch, password: str
+) -> None:
+    def refuse(*_: object) -> str:
+        raise AssertionError("the password was normalised")
+
+    monkeypatch.setattr(passwords, "normalize", refuse)
+    assert not is_right("not even a hash", password)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from .helpers import (
     TIMEOUT,
     is_listening,
     json_lines,
+    no_file_descriptors,
     run_due_callbacks,
     running,
     session,
@@ -63,6 +64,32 @@ async def test_server_process_responds_logs_and_stops_on_sigterm(
         *("event", "level", "logger", "timestamp", "request_id", "client", "method", "path"),
         *("scheme", "route", "status", "bytes", "duration_ms", "user_agent"),
     }
+
+
+async def test_exhausted_file_descriptors_are_500_and_logged_not_404(tmp_path: Path) -> None:
+    path = tmp_path / "server.sock"
+    statuses = []
+    with running(SERVERS["standalone"], path) as process:
+        async with session(path) as client:
+
+            async def get(name: str) -> None:
+                async with client.get(f"/static/{name}") as response:
+                    statuses.append(response.status)
+                    await response.read()  # or the connection could not be used again
+
+            await get("site.css")  # on a connection that stays open
+            with no_file_descriptors(process.pid):
+                await get("site.css")
+                await get("favicon.svg")  # which was not read before
+                await get("missing.css")
+            await get("site.css")
+        process.send_signal(signal.SIGTERM)
+        stdout, _ = await asyncio.to_thread(process.communicate, timeout=TIMEOUT)
+    assert statuses == [200, 500, 500, 404, 200]
+    errors = [line for line in json_lines(stdout) if line["level"] == "error"]
+    assert len(errors) == 2
+    for line in errors:
+        assert "Too many open files" in line["exception"]
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ import pytest
 from package_name.deployment import Deployment
 from package_name.settings import Settings, load_settings
 
-from .helpers import CHEAP_HASHER
+from .helpers import CHEAP_HASHER, no_file_descriptors
 
 # % endfilter
 ROOT = Path(__file__).parent.parent
@@ -61,6 +61,12 @@ def test_env_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
         load_settings()
 
 
+def test_env_file_that_cannot_be_opened_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LOG_LEVEL=DEBUG\n")
+    with no_file_descriptors(), pytest.raises(SystemExit, match=r"Too many open files: .*\.env"):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -69,6 +75,8 @@ def test_env_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
         ("CORS_ORIGINS", "app.example.com", "name origins"),
         ("CORS_ORIGINS", "https://app.example.com/path", "name origins"),
         ("CORS_ORIGINS", "*", "name origins"),
+        ("CORS_ORIGINS", "https://m\xfcnchen.example", "in ASCII (xn--...)"),
+        ("CORS_ORIGINS", "https://app.example.com:99999", "name origins"),
         ("READ_TIMEOUT", "0", "greater than 0"),
         ("MAX_BODY_SIZE", "much", "could not parse"),
         ("MAX_WEBSOCKETS", "0", "greater than 0"),
@@ -91,6 +99,13 @@ def test_wrong_value_of_a_setting_is_explained(
     (line,) = str(error.value).splitlines()[1:]
     assert line.startswith(f"  {name}: ")
     assert message in line
+
+
+def test_cors_origins_are_kept_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = "HTTPS://App.Example.com:443/, http://[::1]:0080, http://localhost:3000"
+    monkeypatch.setenv("CORS_ORIGINS", given)
+    kept = ("https://app.example.com", "http://[::1]", "http://localhost:3000")
+    assert load_settings().cors_origins == kept
 
 
 @pytest.mark.parametrize("quote", ["", "'", '"'], ids=["none", "single", "double"])

@@ -13,5 +13,4 @@ if host == "unix":
 else:
     connection.port = int(port)
 connection.request("GET", "/livez")
-# With TLS_CERTIFICATE, nginx itself answers here, and leads on.
-sys.exit(connection.getresponse().status not in {200, 301})
+sys.exit(connection.getresponse().status != 200)

@@ -24,6 +24,7 @@ from .web import (
     errors,
     executor,
     guard,
+    head,
     headers,
     lag,
     shutdown,
@@ -39,7 +40,11 @@ def create_app(settings: Settings | None = None) -> web.Application:
     """
     settings = settings or load_settings()
     app = web.Application(
-        middlewares=[errors.errors_middleware, context.context_middleware],
+        middlewares=[
+            errors.errors_middleware,
+            context.context_middleware,
+            head.head_middleware,
+        ],
         client_max_size=settings.max_body_size,
         handler_args=connection.handler_args(settings),
     )

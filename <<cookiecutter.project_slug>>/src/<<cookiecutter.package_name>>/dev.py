@@ -1,5 +1,6 @@
-"""The development server's entry point, for ``adev runserver`` (``make dev``), and all it adds."""
+"""The development server's entry point (``make dev``), and all it adds: adev, with live reload."""
 
+import argparse
 import asyncio
 import logging
 import sys
@@ -11,15 +12,20 @@ from typing import cast
 
 import aiohttp_debugtoolbar
 from aiohttp import web
+from aiohttp.typedefs import Handler
+from aiohttp_devtools.runserver import runserver, serve
 
 from . import logs
 from .app import create_app
-from .settings import load_settings
+from .settings import Settings, load_settings
+from .web import guard
 from .web.body_log import body_log
 from .web.headers import CSP, POLICY
+from .web.proxy import peer_address
 
 logger = logging.getLogger(__name__)
 
+LOOPBACK = "127.0.0.1"
 TOOLBAR = "/_debugtoolbar"
 LINTER = (sys.executable, "-m", "ruff", "check", "--watch", "--output-format=concise", "--no-cache")
 
@@ -56,18 +62,56 @@ async def _linter(_app: web.Application) -> AsyncIterator[None]:
     await reporting
 
 
-def app_factory() -> web.Application:
-    """Return the application with live reload, the debug toolbar, ruff's findings and a log of bodies.
-
-    Raises SystemExit when ENVIRONMENT is not development.
-    """
+def _load_settings() -> Settings:
     settings = load_settings()
     if not settings.development:
         raise SystemExit("adev is for ENVIRONMENT=development; `make serve` is for production")
     logs.configure(level=settings.log_level, json=False)
-    app = create_app(settings)
+    if not settings.dev_allow:
+        serve.HOST = LOOPBACK  # adev has no option for it yet: aio-libs/aiohttp-devtools#708
+    return settings
+
+
+def app_factory() -> web.Application:
+    """Return the application with live reload, the debug toolbar, ruff's findings and a log of bodies.
+
+    adev calls this in a process of its own. Raises SystemExit when ENVIRONMENT is not development.
+    """
+    app = create_app(_load_settings())
     app.middlewares.append(body_log(limit=4096))
     app.on_response_prepare.append(_relax_policy)
     app.cleanup_ctx.append(_linter)
     aiohttp_debugtoolbar.setup(app, path_prefix=TOOLBAR, intercept_redirects=False)
     return app
+
+
+def main() -> None:
+    """Run the application under adev, and live reload on the next port.
+
+    Raises SystemExit when ENVIRONMENT is not development.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}.dev", description="Develop.")
+    parser.add_argument("--port", type=int, default=8000, help="TCP port (default: 8000)")
+    port = parser.parse_args().port
+    settings = _load_settings()
+
+    @web.middleware
+    async def check_peer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        guard.check_peer(request, peer_address(request), settings.dev_allow)
+        return await handler(request)
+
+    source = Path(__file__).parent
+    adev = runserver(
+        app_path=__file__,
+        app_factory_name=app_factory.__name__,
+        root_path=str(source.parent),
+        static_path=str(source / "static"),
+        main_port=port,
+    )
+    adev["app"].middlewares.append(check_peer)
+    adev["host"] = serve.HOST
+    web.run_app(**adev, access_log=None, print=None)
+
+
+if __name__ == "__main__":
+    main()

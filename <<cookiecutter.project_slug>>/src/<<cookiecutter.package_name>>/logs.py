@@ -7,20 +7,24 @@ request's id, because the id is looked up in a context variable at the moment of
 import logging
 import logging.config
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from io import TextIOWrapper
+from functools import lru_cache, partial
+from io import StringIO
 from json import dumps as json_dumps
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import orjson
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+
+from .output import Output
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("REQUEST_ID")
 """Set by web/context.py at the start of a request; every task and thread below it inherits it."""
@@ -33,25 +37,52 @@ def add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
     return event
 
 
-def _as_json(value: object) -> object:
-    if (
-        value is None
-        or isinstance(value, str | int)
-        or (isinstance(value, float) and isfinite(value))
-    ):
-        return value
+_NOT_ASCII: Final = re.compile(r"[^ -~]")
+
+
+@lru_cache(maxsize=1024)
+def _escape(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    r"""Return the text with escapes such as ``\x9b`` for all characters that are not printable.
+
+    They would command a terminal, or reorder what it shows. The ends of ``lines`` may be kept.
+    """
+    if lines:
+        return "\n".join(map(visible, text.split("\n")))
+    return text if text.isprintable() else _NOT_ASCII.sub(lambda match: _escape(match[0]), text)
+
+
+def _text(value: object) -> str:
+    """Return the value as text, or a text that tells that this failed."""
     try:
-        return value.isoformat() if isinstance(value, datetime) else repr(value)
+        return value if isinstance(value, str) else repr(value)
     except Exception as error:
         return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
 
 
+def _as_json(value: object) -> object:
+    if value is None or isinstance(value, int) or (isinstance(value, float) and isfinite(value)):
+        return value
+    text = value.isoformat() if isinstance(value, datetime) else _text(value)
+    return text.encode(errors="backslashreplace").decode()  # without lone surrogates
+
+
 def to_json(event: EventDict) -> bytes:
-    """Serialise one event; in one that orjson refuses (lone surrogates, circles), odd values are text."""
+    """Serialise one event, in ASCII if it has characters that are not printable.
+
+    In one that orjson refuses (lone surrogates, circles), odd values are text.
+    """
     try:
-        return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z)
+        data = orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z)
     except TypeError:
-        return json_dumps({str(key): _as_json(value) for key, value in event.items()}).encode()
+        items = event.items()
+        data = json_dumps({_as_json(str(key)): _as_json(each) for key, each in items}).encode()
+    if (data.isascii() and b"\x7f" not in data) or data.decode().isprintable():
+        return data
+    return json_dumps(orjson.loads(data), separators=(",", ":")).encode()  # all in ASCII
 
 
 class _WithoutRequest(logging.Filter):
@@ -112,11 +143,38 @@ def set_level(level: str) -> None:
     logging.getLogger().setLevel(level)
 
 
+class _Shown(str):
+    """Text that the console renderer does not quote."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _make_visible(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Escape what the console renderer would write as it is; it quotes the rest."""
+    shown: EventDict = {}
+    for key, value in event.items():
+        if key != "exc_info" and not (isinstance(value, str) and value.isprintable()):
+            value = _Shown(visible(_text(value), lines=key in {"exception", "stack"}))
+        shown[visible(str(key))] = value
+    return shown
+
+
+def _write_exception(stream: TextIO, exc_info: ExcInfo) -> None:
+    text = StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write(visible(text.getvalue(), lines=True))
+
+
 def _console() -> Processor:
-    return structlog.dev.ConsoleRenderer(
+    render = structlog.dev.ConsoleRenderer(
         colors=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
         event_key="event",
+        exception_formatter=_write_exception,
         pad_event_to=24,
+    )
+    return lambda logger, method, event: render(
+        logger, method, _make_visible(logger, method, event)
     )
 
 
@@ -128,8 +186,16 @@ def _to_bytes(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
     return to_json(event)
 
 
+def _notice(render: Processor, number: int) -> bytes:
+    """Return the line that tells how many lines were dropped."""
+    event = {"event": f"{number} lines dropped: the log was not read", "level": "warning"}
+    stamped = structlog.processors.TimeStamper(fmt="iso")(None, "", event | {"logger": __name__})
+    return f"{cast(str, render(None, '', stamped))}\n".encode()
+
+
 def logging_config(*, level: str, json: bool) -> dict[str, Any]:
     """Return the dictConfig of the standard library's loggers, for us and for gunicorn's master."""
+    render = _to_text if json else _console()
     shared: list[Processor] = [
         _ExtraAdder(),  # first, so that it does not overwrite what follows
         structlog.stdlib.add_log_level,
@@ -149,7 +215,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                     TAP,
-                    _to_text if json else _console(),
+                    render,
                 ],
             }
         },
@@ -157,7 +223,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
         "handlers": {
             "stdout": {
                 "class": "logging.StreamHandler",
-                "stream": "ext://sys.stdout",
+                "stream": Output(sys.stdout, partial(_notice, render)),
                 "formatter": "structlog",
             }
         },
@@ -176,10 +242,10 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
 
 def configure(*, level: str, json: bool) -> None:
     """Send all logging of this process to standard output; the doors call this once, before the app."""
-    if isinstance(sys.stdout, TextIOWrapper):  # nothing may be unprintable, whatever the locale
-        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    logging.config.dictConfig(logging_config(level=level, json=json))
+    config = logging_config(level=level, json=json)
+    logging.config.dictConfig(config)
     logging.captureWarnings(True)
+    output = config["handlers"]["stdout"]["stream"]
     # The access log takes this shorter way: half the cost of a record of the standard library.
     structlog.configure(
         processors=[
@@ -192,9 +258,7 @@ def configure(*, level: str, json: bool) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),  # _by_level decides
         logger_factory=(
-            structlog.BytesLoggerFactory(sys.stdout.buffer)
-            if json
-            else structlog.WriteLoggerFactory(sys.stdout)
+            structlog.BytesLoggerFactory(output) if json else structlog.WriteLoggerFactory(output)
         ),
         cache_logger_on_first_use=False,
     )

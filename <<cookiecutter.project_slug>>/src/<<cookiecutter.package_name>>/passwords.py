@@ -2,20 +2,24 @@
 
 import re
 import sys
-import unicodedata
 from getpass import getpass
 from typing import Final, NamedTuple
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from argon2.profiles import RFC_9106_LOW_MEMORY
 from pydantic import SecretStr
+
+from .normalization import normalize
 
 HASHER: Final = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
 """The second recommended option of RFC 9106, section 4: 64 MiB of memory for each hash."""
 
 MIN_LENGTH: Final = 15
 """Characters; what NIST SP 800-63B-4, section 3.1.1.2, asks of a password that stands alone."""
+
+MAX_LENGTH: Final = 4096
+"""Characters of a password, and bytes in UTF-8: more than the line of a terminal holds."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 
@@ -50,16 +54,26 @@ def parse_account(value: object) -> Account:
     return Account(name, SecretStr(hashed))
 
 
+def is_too_long(password: str) -> bool:
+    """Tell whether a password has more than MAX_LENGTH characters or bytes."""
+    return len(password) > MAX_LENGTH or len(password.encode("utf-8", "surrogatepass")) > MAX_LENGTH
+
+
 def _prepared(password: str) -> bytes:
     # The same password may be typed in several ways (NIST SP 800-63B-4, 3.1.1.2).
-    return unicodedata.normalize("NFKC", password).encode("utf-8", "surrogatepass")
+    return normalize("NFKC", password).encode("utf-8", "surrogatepass")
 
 
 def is_right(hashed: str, password: str) -> bool:
-    """Tell whether a password is the one that was hashed; takes about a tenth of a second."""
+    """Tell whether a password is the one that was hashed; takes about a tenth of a second.
+
+    Raises argon2.exceptions.VerificationError if that cannot be found out.
+    """
+    if is_too_long(password):
+        return False
     try:
         return HASHER.verify(hashed, _prepared(password))
-    except (VerificationError, InvalidHashError):
+    except VerifyMismatchError:  # and no other: without memory, for one, no password is wrong
         return False
 
 
@@ -77,6 +91,8 @@ def ask(name: str) -> None:
         password = getpass("Password: ")
         if len(password) < MIN_LENGTH:
             sys.exit(f"It has fewer than {MIN_LENGTH} characters; a few words make a good one.")
+        if is_too_long(password):
+            sys.exit(f"It has more than {MAX_LENGTH} characters or bytes.")
         if getpass("The same again: ") != password:
             sys.exit("The two are not the same.")
     except (EOFError, KeyboardInterrupt):

@@ -18,13 +18,15 @@ from pydantic import (
     field_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from yarl import URL
 
 from .passwords import Account, parse_account
 
 Peer = IPv4Network | IPv6Network | Literal["unix"]
 S = TypeVar("S", bound=BaseSettings)
 T = TypeVar("T")
+
+_ORIGIN: Final = re.compile(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?")
+_PORTS: Final = {"http": 80, "https": 443}
 
 DEVELOPMENT_KEY: Final = "development"
 """What a key begins with that is good for development only, as the one in .env.example."""
@@ -59,13 +61,14 @@ def _host(value: object) -> object:
 
 
 def _origin(value: object) -> object:
-    try:
-        url = URL(str(value))
-        if url.scheme in {"http", "https"} and str(url.origin()) == str(url).rstrip("/"):
-            return str(url.origin())
-    except ValueError:
-        pass
-    raise ValueError("name origins such as https://app.example.com, without a path")
+    match = _ORIGIN.fullmatch(str(value).lower())
+    if match is None or int(match[3] or 0) > 65535:
+        raise ValueError(
+            "name origins such as https://app.example.com, without a path, and hosts in ASCII (xn--...)"
+        )
+    scheme, host, port = match.groups()
+    # Without the default port, as browsers send it.
+    return f"{scheme}://{host}" + (f":{int(port)}" if port and int(port) != _PORTS[scheme] else "")
 
 
 def _folder(path: Path) -> Path:
@@ -104,6 +107,8 @@ def _sqlite_url(url: str) -> str:
 # % endif
 # % if cookiecutter.database == "postgresql"
 def _postgresql_url(url: SecretStr) -> SecretStr:
+    from yarl import URL  # here, as nothing else needs it
+
     try:
         parts = URL(url.get_secret_value())
         named = len(parts.path) > 1 and not parts.fragment
@@ -152,6 +157,7 @@ class Settings(BaseSettings):
         "[::1]",
     )
     trusted_proxies: Many[Annotated[Peer, BeforeValidator(_peer)]] = ()
+    dev_allow: Many[Annotated[Peer, BeforeValidator(_peer)]] = ()
     cors_origins: Many[Annotated[str, BeforeValidator(_origin)]] = ()
 
     keepalive_timeout: float = Field(default=75, gt=0, allow_inf_nan=False)
@@ -252,5 +258,7 @@ def read(kind: type[S]) -> S:
             wrong.setdefault(name, item["msg"].removeprefix("Value error, "))
         lines = [f"  {name}: {message}" for name, message in wrong.items()]
         raise SystemExit("\n".join(["Cannot start, the settings are wrong:", *lines])) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SystemExit(f"Cannot start, .env cannot be read: {error}") from None
+    except OSError as error:  # names the file, which may be .env or one that a setting names
+        raise SystemExit(f"Cannot start: {error}") from None

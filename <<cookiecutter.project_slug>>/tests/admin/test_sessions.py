@@ -8,6 +8,7 @@ from pytest_aiohttp import AiohttpClient
 from package_name.app import create_app
 
 from ..helpers import CHEAP_HASHER, Client
+from ..web.helpers import raw_status
 from .helpers import is_signed_in, sign_in
 
 # % endfilter
@@ -49,6 +50,63 @@ async def test_cookie_is_http_only_and_lax_and_behind_tls_secure(
     gone = out.cookies["__Host-session"]
     assert (gone.value, gone["max-age"], gone["path"]) == ("", "0", "/")
     assert gone["secure"]  # or browsers would ignore it
+
+
+NAME = b"__Host-session="
+SPACES = [chr(code) for code in range(0x10FFFF) if chr(code).isspace() and chr(code) not in " \r\n"]
+
+
+@pytest.fixture
+async def secure_cookie(
+    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch, account: str
+) -> tuple[Client, bytes]:
+    """Return a client of an application behind TLS, and the value of a valid session cookie."""
+    monkeypatch.setenv("TRUSTED_PROXIES", "127.0.0.1")
+    client = await aiohttp_client(create_app())
+    origin = str(client.make_url("/").with_scheme("https").origin())
+    response = await sign_in(client, Origin=origin, X_Forwarded_Proto="https")
+    return client, response.cookies["__Host-session"].value.encode()
+
+
+async def has_session(client: Client, *headers: bytes) -> bool:
+    """Tell whether the server takes a session from these Cookie headers, sent as they are."""
+    lines = b"".join(b"Cookie: %s\r\n" % header for header in headers)
+    sent = b"GET /admin/ HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Proto: https\r\n%s\r\n"
+    return await raw_status(client, sent % lines) == 200
+
+
+async def test_cookie_name_is_compared_as_bytes(secure_cookie: tuple[Client, bytes]) -> None:
+    """Browsers apply the rules of ``__Host-`` to names that begin with exactly that."""
+    client, value = secure_cookie
+    own = NAME + value
+    assert await has_session(client, own)
+    assert await has_session(client, b'a=b;\t __Host-session\t = "%s" ; c=d' % value)
+    for space in SPACES:
+        name = space.encode() + own
+        if space != "\t":
+            assert not await has_session(client, name), f"{space!r}"
+            assert not await has_session(client, b"a=b; " + name), f"{space!r}"
+    for name in (
+        b"\xa0__Host-session",
+        b"__host-session",
+        b"__Host-session\xe2\x80\x80",
+        b"session",
+    ):
+        assert not await has_session(client, name + b"=" + value), name
+
+
+async def test_two_session_cookies_are_not_a_session(secure_cookie: tuple[Client, bytes]) -> None:
+    client, value = secure_cookie
+    own, other = NAME + value, NAME + b"other"
+    for headers in (
+        [own, own],
+        [own, other],
+        [other, own],
+        [own + b"; " + other],
+        [other + b";" + own],
+    ):
+        assert not await has_session(client, *headers), headers
+    assert await has_session(client, b"a=b", own, "\u2000__Host-session=other".encode())
 
 
 async def test_sign_in_replaces_the_session(

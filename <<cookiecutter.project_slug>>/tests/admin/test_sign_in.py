@@ -3,10 +3,14 @@ import logging
 import pytest
 from aiohttp import hdrs
 
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.passwords import MAX_LENGTH
+
 from ..helpers import Client
 from .helpers import PASSWORD, is_signed_in, sign_in
 
 
+# % endfilter
 async def test_wrong_name_and_wrong_password_get_the_same_response(client: Client) -> None:
     answers = []
     for name, password in (("ada", "wrong"), ("bob", PASSWORD)):
@@ -17,6 +21,14 @@ async def test_wrong_name_and_wrong_password_get_the_same_response(client: Clien
     assert answers[0] == answers[1]
     assert answers[0][0] == 401
     assert "The name or the password is wrong." in answers[0][1]
+
+
+async def test_form_takes_no_more_than_can_be_right(client: Client) -> None:
+    async with client.get("/admin/login") as response:
+        assert f'maxlength="{MAX_LENGTH}"' in await response.text()
+    response = await sign_in(client, "x" * 1000, "x" * (MAX_LENGTH + 1))
+    assert response.status == 401
+    assert "x" * 65 not in await response.text()
 
 
 async def test_sign_in_page_redirects_when_signed_in(admin: Client) -> None:

@@ -2,6 +2,7 @@ import os
 import re
 import runpy
 import sys
+from getpass import getuser
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +45,13 @@ def nginx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
+@pytest.fixture(autouse=True)
+def service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the service run as the user of the tests, with short paths wherever the project lies."""
+    monkeypatch.setenv("SERVICE_USER", getuser())
+    monkeypatch.setenv("RUN_FOLDER", "/run/test")
+
+
 @pytest.mark.parametrize(("server", "sockets"), [("gunicorn", 1), ("pool", 2)])
 def test_render_fills_in_every_value_of_all_files(
     render: Render, server: str, sockets: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -55,7 +63,7 @@ def test_render_fills_in_every_value_of_all_files(
         text = (tmp_path / "out" / Path(name).name).read_text()
         assert not re.search(r"\{\{|\{%|None", text)
     site = (tmp_path / "out/site.conf").read_text()
-    assert len(re.findall(r"unix:(/run/test/\w+\.sock) ", site)) == sockets
+    assert len(re.findall(r"unix:(/run/test/sockets/\w+\.sock) ", site)) == sockets
 
 
 def test_render_takes_the_limits_of_nginx_from_the_settings(
@@ -102,11 +110,12 @@ def test_render_enables_http2_in_the_syntax_of_the_installed_nginx(
         (["nginx/site.conf"], {"PORT": "x"}, "PORT"),
         (["nginx/nginx.conf", "/proc/none"], {}, "No such file or directory; set RUN_FOLDER"),
         (["nginx/site.conf"], {"RUN_FOLDER": "/" + "x" * 100}, "set RUN_FOLDER"),
+        (["nginx/site.conf", "run"], {"SERVICE_USER": "nobody-has-it"}, "SERVICE_USER: "),
         (["nginx/site.conf"], {"UPLOAD_FOLDER": "up loads; root /"}, "only letters, digits"),
     ],
     ids=[
         *("no file", "unknown file", "wrong setting", "wrong deployment setting"),
-        *("unwritable folder", "overlong socket path", "unsafe path"),
+        *("unwritable folder", "overlong socket path", "unknown user", "unsafe path"),
     ],
 )
 def test_render_exits_with_one_message(
@@ -121,3 +130,50 @@ def test_render_exits_with_one_message(
     with pytest.raises(SystemExit) as error:
         render(*arguments)
     assert message in str(error.value)
+
+
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="this machine lacks root")
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("kind", ["open", "shared", "foreign", "link", "below", "through", "log"])
+def test_root_renders_only_where_no_other_user_may_write(
+    render: Render, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, place = tmp_path / "there/run", tmp_path / "there"
+    folder.mkdir(parents=True)
+    other = 65534
+    if kind in {"open", "shared"}:
+        folder.chmod({"open": 0o1777, "shared": 0o775}[kind])
+    elif kind == "foreign":
+        os.chown(folder, other, -1)
+    elif kind == "log":
+        monkeypatch.setenv("NGINX_ACCESS_LOG", str(place / "log"))
+        place.chmod(0o777)
+        folder = tmp_path / "run"
+    elif kind == "below":
+        place.chmod(0o777)
+    else:
+        folder.rmdir()
+        place.chmod(0o1777)  # as /tmp
+        link = folder if kind == "link" else tmp_path / "there/link"
+        link.symlink_to(tmp_path, target_is_directory=True)
+        os.chown(link, other, -1, follow_symlinks=False)
+        folder = link if kind == "link" else link / "run"
+    with pytest.raises(SystemExit) as error:
+        render("nginx/nginx.conf", folder)
+    assert "root does not write here, as others may" in str(error.value)
+    assert not list(tmp_path.rglob("nginx.conf"))
+
+
+@NEEDS_ROOT
+def test_service_owns_nothing_but_the_folder_for_sockets(
+    render: Render, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICE_USER", "nobody")
+    render("nginx/nginx.conf", "supervisord/supervisord.conf", tmp_path / "run")
+    found = {path.name: path.stat() for path in (tmp_path / "run").rglob("*")}
+    assert {name for name, status in found.items() if status.st_uid != 0} == {"sockets"}
+    assert found["sockets"].st_mode & 0o777 == 0o700
+    assert found["reload.lock"].st_mode & 0o777 == 0o600
+    assert not any(status.st_mode & 0o022 for status in found.values())

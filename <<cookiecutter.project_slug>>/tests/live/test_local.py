@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 # % filter replace("package_name", cookiecutter.package_name)
-from package_name.app import create_app
-from package_name.live import BUS, local
+from package_name.live import local
 from package_name.live.bus import Subscription
 from package_name.live.local import LocalBus, default_folder
 
-from ..helpers import TIMEOUT
+from ..helpers import TIMEOUT, no_file_descriptors
 from .helpers import Join, receive
 
 # % endfilter
@@ -174,6 +173,18 @@ async def test_bus_logs_a_worker_that_it_cannot_reach(
     assert "worker 1-00000000.sock cannot be reached" in caplog.text
 
 
+async def test_workers_that_cannot_be_listed_are_logged_and_known_ones_reached(
+    join: Join, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = await join(), await join()
+    async with two.subscribe("channel") as messages:
+        await one.publish("channel", "first")
+        with no_file_descriptors():
+            await one.publish("channel", "second")
+        assert await receive(messages, 2) == ["first", "second"]
+    assert "the other workers cannot be listed: [Errno 24]" in caplog.text
+
+
 def clean(folder: Path, *, with_folder: bool) -> None:
     for each in folder.iterdir():
         each.unlink()
@@ -248,15 +259,9 @@ async def test_open_refuses_a_folder_of_another_user(
         await LocalBus(folder).open()
 
 
-def test_default_folder_is_one_for_each_working_directory(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_default_folder_is_below_one_that_no_other_user_may_write(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = default_folder()
-    assert default_folder() == before
-    monkeypatch.setenv("BUS_URL", "local:")
-    bus = create_app()[BUS]
-    assert isinstance(bus, LocalBus)
-    assert bus._folder == before
-    (tmp_path / "other").mkdir()
-    monkeypatch.chdir(tmp_path / "other")
-    assert default_folder() != before
+    assert default_folder() == Path("run/sockets/bus")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/service")  # as systemd sets it
+    assert default_folder() == Path("/run/service/bus")

@@ -1,6 +1,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -106,6 +107,42 @@ async def test_invalid_message_closes_the_socket(
         await (ws.send_str(sent) if isinstance(sent, str) else ws.send_bytes(sent))
         assert (await ws.receive()).type is WSMsgType.CLOSE
         assert ws.close_code == code
+
+
+@pytest.mark.parametrize("kind", ["ping", "pong", "text"])
+async def test_client_that_floods_is_cut_off(client: Client, kind: str) -> None:
+    received = 0
+    async with connect(client, autoping=False) as ws:
+        with suppress(ConnectionError):
+            for _ in range(sockets.MAX_MESSAGES + 2):
+                if kind == "text":
+                    await ws.send_str('{"type":"ping"}')
+                else:
+                    await getattr(ws, kind)()
+        while (message := await ws.receive()).type in {WSMsgType.TEXT, WSMsgType.PONG}:
+            received += 1
+        assert received <= sockets.MAX_MESSAGES
+        assert message.type in {WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.ERROR}
+    await until(lambda: visitors(client) == 0)
+
+
+async def test_client_may_send_many_messages_in_a_longer_time(
+    client: Client, advance: Callable[[float], None]
+) -> None:
+    async with connect(client) as ws:
+        for _ in range(3):
+            for _ in range(sockets.MAX_MESSAGES - 10):
+                await ws.send_str('{"type":"ping"}')
+            for _ in range(sockets.MAX_MESSAGES - 10):
+                assert await ws.receive_json() == {"type": "pong"}
+            advance(sockets.PATIENCE)
+
+
+async def test_pings_are_answered(client: Client) -> None:
+    async with connect(client, autoping=False) as ws:
+        await ws.ping(b"hello")
+        message = await ws.receive()
+        assert (message.type, message.data) == (WSMsgType.PONG, b"hello")
 
 
 def connection_of(client: Client, peer: socket.socket) -> asyncio.Transport:

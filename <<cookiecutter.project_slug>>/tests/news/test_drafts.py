@@ -16,7 +16,7 @@ from .helpers import BIDI, JSON, MARKUP, SQL, TEMPLATE, WRITER, draft
 # % endfilter
 MEGABYTE = "x" * 1_000_000
 MARKS = "x" + "\u0301\u0327" * 250_000
-"""Marks in the wrong order, which it would take minutes to sort."""
+"""Marks in the wrong order, which Unicode would take minutes to sort."""
 NOT_TEXT = [
     "\0",
     "a\0b",
@@ -79,6 +79,11 @@ def test_slug_keeps_letters_and_digits_of_any_script(title: str, slug: str) -> N
         assert Draft(title="x", body="x", slug=slug).slug == slug
 
 
+def test_slug_is_made_of_the_first_400_characters() -> None:
+    assert make_slug("! " * 199 + "ab" + "x" * 10_000) == "ab"
+    assert len(make_slug("\ufdfa" * 10_000)) == 100
+
+
 def test_slug_of_a_slug_is_the_same() -> None:
     for character in filter(str.isalnum, map(chr, range(sys.maxunicode + 1))):
         if "CJK UNIFIED" in unicodedata.name(character, ""):  # most, and all alike
@@ -102,7 +107,9 @@ def test_length_of_a_body_is_counted_after_newlines_are_normalised() -> None:
     assert len(Draft(title="x", body="x\r\n" * 25_000).body) == 49_999
 
 
-@pytest.mark.parametrize("text", ["x" + "\u0301" * 31, "\u0301\u0327" * 20_000])
+@pytest.mark.parametrize(
+    "text", ["x" + "\u0301" * 31, "\u0301\u0327" * 20_000, "\u0f73" * 16, "\u0f73" * 50_000]
+)
 def test_too_many_marks_on_one_letter_are_invalid(text: str) -> None:
     with pytest.raises(ValidationError, match="more than 30 marks"):
         Draft(title="x", body=text)

@@ -1,3 +1,5 @@
+from html import escape
+
 import pytest
 
 # % filter replace("package_name", cookiecutter.package_name)
@@ -60,8 +62,23 @@ def test_summary_is_the_beginning_as_plain_text(text: str, begins: str) -> None:
 def test_html_is_at_most_20_times_as_long() -> None:
     references = f"[a]: {'x' * 20_000}\n\n" + "[a]" * 9000
     autolinks = "<a:b>" * (LONGEST_BODY // 5)
-    for text in (references, autolinks, "&" * LONGEST_BODY, "* " * LONGEST_BODY):
+    for text in (references, autolinks, "&" * 19_000, "&" * LONGEST_BODY, "* " * LONGEST_BODY):
         assert len(to_html(text[:LONGEST_BODY])) < 20 * LONGEST_BODY
+
+
+@pytest.mark.parametrize(
+    "unit", [*("![", "[", "*a ", "_*", "- a\n", "a\n=\n", "&"), ">" * 20 + "a\n" * 1000]
+)
+def test_text_that_takes_too_many_steps_is_shown_as_it_is_written(unit: str) -> None:
+    text = (unit * LONGEST_BODY)[:LONGEST_BODY]
+    assert to_html(text) == f"<pre>{escape(text)}</pre>"
+    assert isinstance(summary(text), str)
+
+
+def test_long_text_with_much_markup_is_rendered() -> None:
+    text = "An *ordinary* paragraph of [text](https://example.com).\n\n" * 870
+    assert LONGEST_BODY - 1000 < len(text) < LONGEST_BODY
+    assert to_html(text).count("<em>") == 870
 
 
 def test_entities_that_are_invalid_in_xml_are_replaced() -> None:

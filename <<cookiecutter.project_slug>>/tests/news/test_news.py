@@ -62,6 +62,14 @@ async def test_known_etag_is_304_until_the_item_changes(
             assert "Changed" in await response.text()
 
 
+async def test_weak_etag_does_not_match_if_match(client: Client) -> None:
+    async with client.get("/news") as response:
+        tag = response.headers[hdrs.ETAG]
+    for given, status in ((tag, 412), ("*", 200)):
+        async with client.get("/news", headers={hdrs.IF_MATCH: given}) as response:
+            assert response.status == status
+
+
 async def test_formats_of_one_url_have_different_etags(client: Client) -> None:
     tags = set()
     for accept in (HTML, JSON, ATOM):

@@ -55,6 +55,6 @@ def test_database_without_tables_is_an_error(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", os.environ["DATABASE_URL"] + "x")
     monkeypatch.setattr(sys, "argv", ["seed"])
-    with pytest.raises(SystemExit, match="There are no news"):
+    with pytest.raises(SystemExit, match="Cannot seed the database"):
         seed.main()
     assert capsys.readouterr().out == ""

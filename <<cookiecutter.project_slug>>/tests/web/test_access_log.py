@@ -1,5 +1,6 @@
 import asyncio
 import io
+import sys
 
 import pytest
 from aiohttp import web
@@ -90,8 +91,29 @@ async def test_header_that_is_not_utf_8_does_not_spoil_the_access_line(
     writer.close()
     await client.close()
     (line,) = access_lines(json_log)
-    assert (line["status"], line["user_agent"]) == (200, "\udcff\udcfe")
+    assert (line["status"], line["user_agent"]) == (200, r"\udcff\udcfe")
     assert line["timestamp"].startswith("20")
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "console"])
+@pytest.mark.usefixtures("json_log")
+async def test_access_line_has_no_character_that_commands_a_terminal(
+    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written))
+    logs.configure(level="INFO", json=as_json)
+    client = await aiohttp_client(create_app())
+    commands = "\u009b31m", "\u202e", "\u2028", "\u200f", "\U000e0041"
+    for command in commands:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        writer.write(f"GET /livez HTTP/1.0\r\nUser-Agent: {command}\r\n\r\n".encode())
+        assert b" 200 " in await reader.readline()
+        writer.close()
+    await client.close()
+    lines = written.getvalue().decode().splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert sum("/livez" in line for line in lines) == len(commands)
 
 
 async def test_log_level_silences_the_access_log_while_connections_are_open(

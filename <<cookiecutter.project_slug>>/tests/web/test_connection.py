@@ -1,15 +1,26 @@
 import asyncio
-from collections.abc import Callable
+import logging
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from math import inf
+from pathlib import Path
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
+from package_name.live import sockets
+from package_name.web import connection
+from package_name.web.connection import HALF_CLOSED_TIMEOUT
+from package_name.web.shutdown import Runner
 
-from ..helpers import TIMEOUT, Client, until
-from .helpers import raw_status
+from ..helpers import TIMEOUT, Client, run_due_callbacks, until
+from .helpers import echo, raw_status
 
 
 # % endfilter
@@ -61,3 +72,213 @@ async def test_request_head_not_complete_within_keepalive_timeout_closes_the_con
 )
 async def test_overlong_url_or_headers_get_400(client: Client, head: bytes, status: int) -> None:
     assert await raw_status(client, head + b"\r\n\r\n") == status
+
+
+LARGE = 20 * 1024**2
+"""Bytes: more than sockets hold."""
+
+
+class Served:
+    """An application on a TCP port and a Unix socket, under the runner that both servers use."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.requests = 0
+        """At /held, so far; they are held until a turn is given, and /stream sends one byte a turn."""
+        self.turns = asyncio.Semaphore(0)
+
+    async def held(self, _request: web.Request) -> web.Response:
+        self.requests += 1
+        await self.turns.acquire()
+        return web.Response(text="held")
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(3):
+            await response.write(b"x")
+            await self.turns.acquire()
+        return response
+
+    async def large(self, _request: web.Request) -> web.Response:
+        self.requests += 1
+        return web.Response(body=bytes(LARGE))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        app = create_app()
+        app.router.add_get("/held", self.held)
+        app.router.add_get("/large", self.large)
+        app.router.add_get("/stream", self.stream)
+        app.router.add_post("/echo", echo)
+        runner = Runner(app)
+        await runner.setup()
+        self.tcp = socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(runner, self.tcp).start()
+        await web.UnixSite(runner, self.path).start()
+        try:
+            yield
+        finally:
+            await runner.cleanup()
+
+    async def send(
+        self, kind: str, sent: bytes
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect, and send requests that lack the header Host."""
+        if kind == "unix":
+            reader, writer = await asyncio.open_unix_connection(self.path)
+        else:
+            reader, writer = await asyncio.open_connection(*self.tcp.getsockname())
+        writer.write(sent.replace(b" HTTP/1.1\r\n", b" HTTP/1.1\r\nHost: localhost\r\n"))
+        return reader, writer
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    served = Served(tmp_path / "server.sock")
+    async with served.running():
+        yield served
+
+
+@pytest.fixture
+def _no_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no handler be cancelled because time has passed."""
+    monkeypatch.setattr(connection, "HALF_CLOSED_TIMEOUT", inf)
+
+
+GET = b"GET /held HTTP/1.1\r\n\r\n"
+POST = b"POST /echo HTTP/1.1\r\nOrigin: http://localhost\r\n"
+HANDSHAKE = (
+    b"GET /live HTTP/1.1\r\nOrigin: http://localhost\r\nConnection: Upgrade\r\n"
+    b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: live.v1\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.usefixtures("_no_timeout")
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize(
+    ("sent", "bodies"),
+    [
+        (GET, [b"held"]),
+        (b"GET /held HTTP/1.0\r\nHost: localhost\r\n\r\n", [b"held"]),
+        (GET + GET + GET, [b"held"] * 3),
+        (POST + b"Content-Length: 4\r\n\r\nbody", [b"body"]),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n", [b"body"]),
+    ],
+    ids=["GET", "HTTP/1.0", "pipelined", "POST", "chunked"],
+)
+async def test_half_closed_client_gets_its_responses(
+    served: Served, kind: str, sent: bytes, bodies: list[bytes]
+) -> None:
+    reader, writer = await served.send(kind, sent)
+    with closing(writer):
+        writer.write_eof()
+        if b"/held" in sent:
+            await until(lambda: served.requests)
+            await run_due_callbacks()
+        for _ in bodies:
+            served.turns.release()
+        async with asyncio.timeout(TIMEOUT):
+            responses = (await reader.read()).split(b"HTTP/1.")[1:]
+    assert [response.split()[1] for response in responses] == [b"200"] * len(bodies)
+    assert [response.partition(b"\r\n\r\n")[2] for response in responses] == bodies
+
+
+@pytest.mark.usefixtures("_no_timeout")
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /held HT", POST + b"Content-Length: 9\r\n\r\nbody"],
+    ids=["nothing", "head", "body"],
+)
+async def test_client_that_closes_in_mid_request_is_disconnected(
+    served: Served, sent: bytes
+) -> None:
+    reader, writer = await served.send("tcp", sent)
+    with closing(writer):
+        writer.write_eof()
+        async with asyncio.timeout(TIMEOUT):
+            assert await reader.read() == b""
+
+
+@pytest.mark.usefixtures("_no_timeout")
+async def test_websocket_is_closed_when_the_client_stops_sending(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "HEARTBEAT", 10 * TIMEOUT)  # which would notice, too
+    reader, writer = await served.send("tcp", HANDSHAKE)
+    with closing(writer):
+        async with asyncio.timeout(TIMEOUT):
+            assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+            writer.write_eof()
+            await reader.read()
+
+
+@pytest.mark.usefixtures("_no_timeout")
+@pytest.mark.parametrize("half_closed", [False, True])
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_handler_is_cancelled_when_the_client_disconnects(
+    served: Served, caplog: pytest.LogCaptureFixture, kind: str, half_closed: bool
+) -> None:
+    """By a reset over TCP, as anything else may be a client that waits for the response."""
+    caplog.set_level(logging.INFO)
+    _, writer = await served.send(kind, GET)
+    await until(lambda: served.requests)
+    if half_closed:
+        writer.write_eof()
+        await run_due_callbacks()
+        assert "cancelled" not in caplog.text
+    if kind == "tcp":
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.close()
+    await until(lambda: "cancelled: GET /held" in caplog.text)
+
+
+async def test_handler_of_a_silent_half_closed_client_is_cancelled_after_the_timeout(
+    served: Served, caplog: pytest.LogCaptureFixture, advance: Callable[[float], None]
+) -> None:
+    caplog.set_level(logging.INFO)
+    _, writer = await served.send("tcp", GET)
+    await until(lambda: served.requests)
+    writer.close()
+    await run_due_callbacks()
+    assert "cancelled" not in caplog.text
+
+    def cancelled() -> bool:
+        advance(1)
+        return "cancelled: GET /held" in caplog.text
+
+    await until(cancelled)
+
+
+async def test_half_closed_client_gets_a_response_that_makes_progress(
+    served: Served, advance: Callable[[float], None]
+) -> None:
+    reader, writer = await served.send("tcp", b"GET /stream HTTP/1.1\r\n\r\n")
+    with closing(writer):
+        writer.write_eof()
+        async with asyncio.timeout(TIMEOUT):
+            await reader.readuntil(b"x")
+            for _ in range(2):
+                advance(HALF_CLOSED_TIMEOUT - 1)
+                await run_due_callbacks()
+                served.turns.release()
+                await reader.readuntil(b"x")
+            served.turns.release()
+            assert await reader.read() == b"\r\n0\r\n\r\n"
+
+
+async def test_half_closed_client_may_read_slowly(
+    served: Served, advance: Callable[[float], None]
+) -> None:
+    reader, writer = await served.send("tcp", b"GET /large HTTP/1.1\r\n\r\n")
+    with closing(writer):
+        writer.write_eof()
+        await until(lambda: served.requests)
+        for _ in range(3):
+            await run_due_callbacks()
+            advance(HALF_CLOSED_TIMEOUT)
+        async with asyncio.timeout(TIMEOUT):
+            await reader.readuntil(b"\r\n\r\n")
+            assert len(await reader.read()) == LARGE

@@ -19,6 +19,8 @@ SEC_FETCH_SITE = "Sec-Fetch-Site"
         ([(SEC_FETCH_SITE, "same-site"), ("Origin", "https://evil.example.com")], False),
         ([(SEC_FETCH_SITE, "cross-site"), ("Origin", "http://example.com")], False),  # without TLS
         ([(SEC_FETCH_SITE, "same-origin"), (SEC_FETCH_SITE, "cross-site")], False),
+        ([(SEC_FETCH_SITE, "same-origin"), (SEC_FETCH_SITE, "same-origin")], False),
+        ([(SEC_FETCH_SITE, "same-origin"), ("Origin", SITE), ("Origin", SITE)], False),
         ([(SEC_FETCH_SITE, "nonsense")], False),
         ([(SEC_FETCH_SITE, "")], False),
         # Older browsers, and all without TLS.
@@ -32,12 +34,21 @@ SEC_FETCH_SITE = "Sec-Fetch-Site"
         ([("Origin", "null")], False),  # a sandboxed frame, a data: URL
         ([("Origin", "")], False),
         ([("Origin", "https://[")], False),
+        ([("Origin", "http://xn--")], False),
+        ([("Origin", "https://xn--.example.com")], False),
         ([("Origin", "https://example.com"), ("Origin", "https://evil.example")], False),
+        ([("Origin", "https://example.com"), ("Origin", "https://example.com")], False),
+        ([("Origin", "https://example.com, https://example.com")], False),
+        ([("Origin", "https://" + "".join(map(chr, range(0x4E00, 0x5880))))], False),
+        ([("Origin", "https://\udcff.example")], False),
         ([("Origin", "https://evil.example"), ("Referer", "https://example.com/")], False),
         # Even older ones, which send no Origin.
         ([("Referer", "https://example.com/admin/?a=b")], True),
         ([("Referer", "https://evil.example/https://example.com/")], False),
         ([("Referer", "https://example.com@evil.example/")], False),
+        ([("Referer", "https://" + "".join(map(chr, range(0x4E00, 0x5880))) + "/")], False),
+        ([("Referer", "http://xn--/")], False),
+        ([("Referer", "https://example.com/"), ("Referer", "https://example.com/")], False),
         ([("Cookie", "session=x")], False),  # a page of an attacker that hides its origin
         # Programs.
         ([], True),

@@ -1,8 +1,11 @@
+import asyncio
+
 import pytest
 from aiohttp import WSServerHandshakeError, hdrs
 from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
+from package_name.app import create_app
 from package_name.web.readiness import CHECKS
 
 from ..helpers import Client, own
@@ -26,6 +29,24 @@ async def test_unsafe_method_needs_own_origin(guarded: Client, path: str, method
         assert response.status == 403
     async with guarded.request(method, path, headers=own(guarded)) as response:
         assert response.status == {"/nowhere": 404, "/static/site.css": 405}.get(path, 200)
+
+
+@pytest.mark.parametrize("name", ["Origin", "Referer"])
+@pytest.mark.parametrize("host", ["xn--", "xn--a.example", "\u5b57" * 2700, "[", "a" * 8000])
+@pytest.mark.parametrize("path", ["/echo", "/nowhere", "/admin/login"])
+async def test_host_that_idna_cannot_decode_gets_403(
+    guarded: Client, name: str, host: str, path: str
+) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{name}: http://{host}\r\n\r\n"
+    assert await raw_status(guarded, head.encode()) == 403
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_second_origin_gets_403(guarded: Client, method: str) -> None:
+    origin = f"Origin: {guarded.make_url('/').origin()}\r\n"
+    head = f"{method} /echo HTTP/1.1\r\nHost: 127.0.0.1:{guarded.port}\r\n"
+    assert await raw_status(guarded, f"{head}{origin}\r\n".encode()) == 200
+    assert await raw_status(guarded, f"{head}{origin}{origin}\r\n".encode()) == 403
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
@@ -72,6 +93,40 @@ async def test_host_has_to_be_allowed_except_for_probes(
 
 
 async def test_malformed_body_gets_400(guarded: Client) -> None:
-    head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\n"
-    gzip = b"Content-Encoding: gzip\r\nContent-Length: 8\r\n\r\nno gzip!"
-    assert await raw_status(guarded, head + gzip) == 400
+    head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert await raw_status(guarded, head + b"not a chunk\r\n") == 400
+
+
+@pytest.mark.parametrize(
+    ("allowed", "client_address", "answered"),
+    [
+        ("", "127.0.0.9", True),
+        ("", "::1", True),
+        ("", "192.0.2.9", False),
+        ("", "::ffff:192.0.2.9", False),
+        ("", "2001:db8::1", False),
+        ("192.0.2.0/24, 2001:db8::/32", "192.0.2.9", True),
+        ("192.0.2.0/24, 2001:db8::/32", "2001:db8::1", True),
+        ("192.0.2.0/24, 2001:db8::/32", "198.51.100.1", False),
+        ("192.0.2.0/24, 2001:db8::/32", "127.0.0.1", True),
+    ],
+)
+async def test_development_answers_nothing_to_clients_of_networks_that_are_not_allowed(
+    aiohttp_client: AiohttpClient,
+    monkeypatch: pytest.MonkeyPatch,
+    development: None,
+    allowed: str,
+    client_address: str,
+    answered: bool,
+) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", "127.0.0.1")
+    monkeypatch.setenv("DEV_ALLOW", allowed)
+    client = await aiohttp_client(create_app())
+    for path in ("/", "/livez", "/nowhere", "/static/site.css", "/admin/"):
+        sent = (
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {client_address}\r\n\r\n"
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+        writer.write(sent.encode())
+        assert bool(await reader.read(1)) is answered
+        writer.close()

@@ -12,6 +12,11 @@ def test_parse_accept_leaves_out_ranges_with_malformed_weights() -> None:
     assert parse_accept("a/b;q=2, c/d;q=x, e/f;level=1;q=0.5,, g/h") == {"e/f": 0.5, "g/h": 1.0}
 
 
+def test_parse_accept_reads_no_header_of_more_than_4096_characters() -> None:
+    assert len(parse_accept(",".join(f"a/{i:06}" for i in range(455)))) == 455
+    assert parse_accept(",".join(f"a/{i:06}" for i in range(456))) == {}
+
+
 @pytest.mark.parametrize(
     ("accept", "best"),
     [

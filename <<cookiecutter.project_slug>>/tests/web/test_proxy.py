@@ -11,7 +11,8 @@ from structlog.testing import LogCapture
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
-from package_name.web.proxy import client_address, is_trusted
+from package_name.settings import Peer
+from package_name.web.proxy import MAX_HOPS, client_address, is_trusted
 
 from ..helpers import Client, session
 
@@ -78,11 +79,13 @@ async def test_forwarded_headers_from_untrusted_peer_are_ignored(
     "headers",
     [
         {"X-Forwarded-For": "not an address"},
-        {"X-Forwarded-For": "203.0.113.9,"},
+        {"X-Forwarded-For": "203.0.113.9, unknown, 10.0.0.1"},
         {"X-Forwarded-Host": "example.org:65536"},
         {"X-Forwarded-Proto": "gopher"},
+        {"X-Forwarded-Proto": "http https"},
+        {"X-Forwarded-Proto": "https, gopher", "X-Forwarded-For": "203.0.113.9"},
         {"X-Forwarded-Host": "exa mple"},
-        [("X-Forwarded-Proto", "http"), ("X-Forwarded-Proto", "https")],
+        {"X-Forwarded-Host": "www.example.org, exa mple", "X-Forwarded-For": "203.0.113.9"},
     ],
 )
 async def test_malformed_forwarded_headers_get_400(
@@ -91,6 +94,51 @@ async def test_malformed_forwarded_headers_get_400(
     async with proxied.get("/client", headers=headers) as response:
         assert response.status == 400
         assert (await response.json())["detail"]
+
+
+CHAIN = "203.0.113.9, 10.0.0.2"
+"""Through 10.0.0.2 and the peer, which are trusted."""
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (
+            [("For", CHAIN), ("Proto", "https,http"), ("Host", "a.example.org, b.example.org")],
+            ["203.0.113.9", "https", "a.example.org"],
+        ),
+        ([("For", CHAIN), ("Proto", "wss")], ["203.0.113.9", "https"]),
+        ([("For", CHAIN), ("Proto", "gopher , HTTPS\t,,http,")], ["203.0.113.9", "https"]),
+        ([("For", CHAIN), ("Proto", "https"), ("Proto", "http")], ["203.0.113.9", "https"]),
+        ([("For", "203.0.113.9"), ("For", "10.0.0.2"), ("Proto", "https, http")], [..., "https"]),
+        ([("For", "203.0.113.9"), ("Proto", "https, http")], ["203.0.113.9", "http"]),
+        ([("For", "203.0.113.9"), ("Proto", "https"), ("Proto", "http")], [..., "http"]),
+        (
+            [("For", "203.0.113.9,"), ("Host", "evil.example, www.example.org")],
+            ["203.0.113.9", "http", "www.example.org"],
+        ),
+        ([("For", "203.0.113.9, unix:"), ("Proto", "https, http")], ["127.0.0.1", "http"]),
+        # All are trusted: the first, as in X-Forwarded-For.
+        ([("For", "10.0.0.3, 10.0.0.2"), ("Proto", "https, http, http")], ["10.0.0.3", "https"]),
+        ([("Proto", "https,http")], ["127.0.0.1", "https"]),
+        ([("Proto", " , "), ("Host", ","), ("For", ", ,")], ["127.0.0.1", "http"]),
+    ],
+)
+async def test_forwarded_lists_are_read_from_the_right_as_far_as_proxies_are_trusted(
+    proxied: Client, sent: list[tuple[str, str]], expected: list[object]
+) -> None:
+    headers = [(f"X-Forwarded-{name}", value) for name, value in sent]
+    async with proxied.get("/client", headers=headers) as response:
+        found = await response.json()
+    assert [
+        each for each in zip(found, expected, strict=False) if each[1] not in {each[0], ...}
+    ] == []
+
+
+async def test_end_of_a_long_forwarded_list_is_read_and_nothing_else(proxied: Client) -> None:
+    addresses = ", ".join(["garbage", "203.0.113.9", *["10.0.0.2"] * MAX_HOPS])
+    async with proxied.get("/client", headers={"X-Forwarded-For": addresses}) as response:
+        assert (await response.json())[0] == "10.0.0.2"
 
 
 async def test_unix_socket_peer_is_trusted_only_if_listed(
@@ -191,13 +239,28 @@ async def test_ipv4_peer_of_a_dual_stack_socket_has_its_ipv4_address(
     assert access_log.entries[0]["client"] == "127.0.0.1"
 
 
-def test_client_address_is_the_last_that_is_not_a_trusted_proxy() -> None:
+@pytest.mark.parametrize(
+    ("elements", "address", "hops"),
+    [
+        (["1.1.1.1", "2.2.2.2", "10.0.0.1"], "2.2.2.2", 1),
+        (["10.0.0.2", "10.0.0.1"], "10.0.0.2", MAX_HOPS),
+        (["unknown", "2.2.2.2", "10.0.0.1"], "2.2.2.2", 1),
+        (["2.2.2.2", "unix:", "10.0.0.1", "unix:"], "2.2.2.2", 3),
+        (["unix:"], "", MAX_HOPS),
+        (["2.2.2.2:4711"], "2.2.2.2", 0),
+        (["[2001:db8::1]:80"], "2001:db8::1", 0),
+        (["::ffff:2.2.2.2"], "2.2.2.2", 0),
+        ([], "", MAX_HOPS),
+    ],
+)
+def test_client_address_is_the_last_that_is_not_a_trusted_proxy(
+    elements: list[str], address: str, hops: int
+) -> None:
+    trusted: list[Peer] = [ip_network("10.0.0.0/8"), ip_network("::1"), "unix"]
+    assert client_address(elements, trusted) == (address, hops)
+
+
+def test_is_trusted_takes_mapped_and_scoped_addresses() -> None:
     trusted = (ip_network("10.0.0.0/8"), ip_network("::1"))
-    assert client_address("1.1.1.1, 2.2.2.2, 10.0.0.1", trusted) == "2.2.2.2"
-    assert client_address("10.0.0.2, 10.0.0.1", trusted) == "10.0.0.2"
-    assert client_address("unknown, 2.2.2.2, 10.0.0.1", trusted) == "2.2.2.2"
-    assert client_address("2.2.2.2:4711", trusted) == "2.2.2.2"
-    assert client_address("[2001:db8::1]:80", trusted) == "2001:db8::1"
-    assert client_address("::ffff:2.2.2.2", trusted) == "2.2.2.2"
     assert is_trusted("::ffff:10.0.0.1", trusted)
     assert not is_trusted("fe80::1%eth0", trusted)

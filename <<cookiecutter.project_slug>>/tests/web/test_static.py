@@ -4,7 +4,8 @@ import gzip
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import brotli
@@ -41,6 +42,20 @@ async def files(aiohttp_client: AiohttpClient, directory: Path) -> Client:
     app = web.Application()
     static.setup(app, directory)
     return await aiohttp_client(app, auto_decompress=False)
+
+
+@contextmanager
+def searchable_by_nobody(directory: Path) -> Iterator[None]:
+    """Close a directory to this process, which gives up the privileges of root for a while."""
+    mode, user = directory.stat().st_mode, os.geteuid()
+    directory.chmod(0)
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        directory.chmod(mode)
 
 
 def resource(client: Client) -> static.StaticFiles:
@@ -125,6 +140,7 @@ def test_url_has_no_version_of_a_missing_file_or_on_request(directory: Path) -> 
         "/static/missing",
         "/static/out",
         "/static/loop",
+        "/static/site.css/x",
         "/static/..%2Fsecret",
         "/static/%2e%2e/secret",
         "/static/sub/..%2f..%2fsecret",
@@ -141,6 +157,14 @@ async def test_path_outside_the_directory_gets_404(files: Client, path: str) -> 
     writer.close()
     assert b" 404 " in answer.splitlines()[0]
     assert b"not for you" not in answer
+
+
+async def test_directory_that_may_not_be_searched_is_500(files: Client, directory: Path) -> None:
+    async with files.get("/static/site.css") as response:  # on a connection that stays open
+        assert response.status == 200
+    with searchable_by_nobody(directory):
+        async with files.get("/static/site.css") as response:
+            assert response.status == 500
 
 
 async def test_unknown_file_type_is_octet_stream(files: Client) -> None:

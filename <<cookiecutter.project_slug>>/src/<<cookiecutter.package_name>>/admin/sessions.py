@@ -20,6 +20,18 @@ REFRESH: Final = 1 / 30
 """The part of SESSION_IDLE_TIMEOUT after which a session that is used gets a new cookie."""
 
 
+def _cookie(request: web.Request, name: str) -> bytes:
+    """Return the value of the cookie that has exactly this name; empty if there is none, or several.
+
+    aiohttp's parser strips Unicode spaces, so that another host of the domain could send a name that
+    begins with one, and that browsers therefore do not hold to the rules of ``__Host-``.
+    """
+    headers = [value for key, value in request.raw_headers if key.lower() == b"cookie"]
+    pairs = [pair.partition(b"=") for header in headers for pair in header.split(b";")]
+    found = [value for key, _, value in pairs if key.strip(b" \t") == name.encode()]
+    return found[0].strip(b' \t"') if len(found) == 1 else b""
+
+
 def _fernet(secret: str) -> Fernet:
     """Return the cipher that a key of SECRET_KEYS stands for (RFC 5869)."""
     key = HKDF(SHA256(), length=32, salt=None, info=b"session cookie").derive(secret.encode())
@@ -44,7 +56,7 @@ class CookieStorage(AbstractStorage):
 
     async def load_session(self, request: web.Request) -> Session:
         """Return the session that the cookie holds; a new one if it is old, or not ours."""
-        cookie = request.cookies.get(self._attributes(request)["name"], "")
+        cookie = _cookie(request, self._attributes(request)["name"])
         try:
             data = self._decoder(self._cipher.decrypt(cookie, ttl=self.max_age).decode())
         except (InvalidToken, ValueError):

@@ -4,6 +4,7 @@ import logging
 
 from aiohttp import web
 
+from ..passwords import MAX_LENGTH
 from ..web import nesting
 from ..web.context import get_context
 from ..web.forms import read_form
@@ -16,7 +17,14 @@ logger = logging.getLogger(__name__)
 
 
 def _form(request: web.Request, name: str = "", wrong: str = "") -> web.Response:
-    return render(request, "login.html", name=name, wrong=wrong, action=str(request.rel_url))
+    return render(
+        request,
+        "login.html",
+        name=name[:64],
+        wrong=wrong,
+        longest=MAX_LENGTH,
+        action=str(request.rel_url),
+    )
 
 
 async def page(request: web.Request) -> web.Response:

@@ -20,13 +20,22 @@ EVERYBODY: Final = "everybody"
 """The channel whose messages all visitors get: objects with a ``type``."""
 
 
-def _bus(settings: Settings) -> Bus:
+def make_bus(settings: Settings) -> Bus:
+    """Return the bus of BUS_URL, which is not open yet."""
     folder = settings.bus_url.removeprefix("local:")
     return LocalBus(Path(folder) if folder else default_folder())
 
 
-async def _open(app: web.Application) -> AsyncIterator[None]:
-    await app[BUS].open()
+async def open_bus(bus: Bus) -> None:
+    """Open the bus. Raises SystemExit if its folder cannot be used, or is not this user's alone."""
+    try:
+        await bus.open()
+    except OSError as error:
+        raise SystemExit(f"Cannot start, set BUS_URL: {error}") from None
+
+
+async def _keep_open(app: web.Application) -> AsyncIterator[None]:
+    await open_bus(app[BUS])
     yield
     await app[BUS].close()
 
@@ -43,7 +52,7 @@ async def live(request: web.Request) -> web.WebSocketResponse:
 
 def setup(app: web.Application) -> None:
     """Connect the workers with one another, and visitors with them."""
-    app[BUS] = _bus(app[SETTINGS])
-    app.cleanup_ctx.append(_open)
+    app[BUS] = make_bus(app[SETTINGS])
+    app.cleanup_ctx.append(_keep_open)
     supervise(app, every(CHECK, _check))
     app.router.add_get("/live", live, name="live", allow_head=False)

@@ -5,14 +5,12 @@ there is room; a sender notices at once when a receiver has died (unix(7)).
 """
 
 import asyncio
-import hashlib
 import logging
 import os
 import re
 import secrets
 import socket
 import stat
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -35,9 +33,8 @@ _GONE: Final = (ConnectionRefusedError, ConnectionResetError, FileNotFoundError)
 
 
 def default_folder() -> Path:
-    """Return a folder that the processes of this user and this working directory have in common."""
-    place = hashlib.sha256(os.fsencode(Path.cwd())).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"{__package__.split('.')[0]}-{os.geteuid()}-{place}"
+    """Return a folder of this working directory, or of the service manager, for this service alone."""
+    return Path(os.environ.get("RUNTIME_DIRECTORY", "run/sockets"), "bus")
 
 
 def private_folder(folder: Path) -> None:
@@ -45,7 +42,7 @@ def private_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{folder} has to be a folder of this user alone, with mode 700")
+        raise PermissionError(f"{folder} is not a folder of this user alone, with mode 700")
 
 
 class _Sibling:
@@ -177,7 +174,10 @@ class LocalBus(Bus):
         try:
             with os.scandir(self._folder) as entries:
                 names = {entry.name for entry in entries if _NAME.fullmatch(entry.name)}
-        except OSError:  # until check() mends it, this worker speaks to those it knows
+        except FileNotFoundError:  # until check() mends it, this worker speaks to those it knows
+            return
+        except OSError as error:
+            self._complain("the other workers cannot be listed: %s", error)
             return
         names.discard(self._own.name)
         for name in self._siblings.keys() - names:
@@ -197,9 +197,12 @@ class LocalBus(Bus):
             with suppress(OSError):
                 (self._folder / name).unlink()
         except OSError as error:
-            if time.monotonic() - self._complained > COMPLAIN_EVERY:
-                self._complained = time.monotonic()
-                logger.warning("worker %s cannot be reached: %s", name, error)
+            self._complain("worker %s cannot be reached: %s", name, error)
+
+    def _complain(self, message: str, *args: object) -> None:
+        if time.monotonic() - self._complained > COMPLAIN_EVERY:
+            self._complained = time.monotonic()
+            logger.warning(message, *args)
 
     def _receive(self) -> None:
         with suppress(BlockingIOError):

@@ -19,6 +19,8 @@ HEARTBEAT: Final = 30.0
 """Seconds of silence after which the client is pinged; it has half as long to answer."""
 MAX_SIZE: Final = 4096
 """Bytes of the largest message that is taken from a client."""
+MAX_MESSAGES: Final = 1000
+"""Messages, pings and pongs that are taken from a client within PATIENCE."""
 PATIENCE: Final = 10.0
 """Seconds in which a client has to take a message, or, at the end, to say goodbye."""
 
@@ -45,13 +47,23 @@ def _is_ping(text: str) -> bool:
 
 async def _read(ws: web.WebSocketResponse) -> WSCloseCode:
     """Answer pings, which are all that a client may send, until it leaves."""
+    loop = asyncio.get_running_loop()
+    since, received = loop.time(), 0
     with suppress(ConnectionError):
         async for message in ws:
-            if message.type is not WSMsgType.TEXT:
-                return WSCloseCode.UNSUPPORTED_DATA
-            if not _is_ping(message.data):
+            received += 1
+            if received > MAX_MESSAGES:
+                if loop.time() - since < PATIENCE:
+                    return WSCloseCode.POLICY_VIOLATION
+                since, received = loop.time(), 0
+            if message.type is WSMsgType.PING:
+                await ws.pong(message.data)
+            elif message.type is WSMsgType.TEXT and _is_ping(message.data):
+                await ws.send_str('{"type":"pong"}')
+            elif message.type is WSMsgType.TEXT:
                 return WSCloseCode.POLICY_VIOLATION
-            await ws.send_str('{"type":"pong"}')
+            elif message.type is not WSMsgType.PONG:
+                return WSCloseCode.UNSUPPORTED_DATA
             await asyncio.sleep(0)  # a client that floods us waits its turn
     return WSCloseCode.OK
 
@@ -80,6 +92,7 @@ async def stream(
     ws = web.WebSocketResponse(
         timeout=PATIENCE,
         heartbeat=HEARTBEAT,
+        autoping=False,  # aiohttp would answer a flood of pings at one go
         max_msg_size=MAX_SIZE,
         protocols=(PROTOCOL,),
         compress=False,  # a compressor costs 256 KiB a client
@@ -97,7 +110,9 @@ async def stream(
         done, _ = await asyncio.wait(tasks, timeout=lifetime, return_when=asyncio.FIRST_COMPLETED)
         await _stop(tasks)
         code = next((task.result() for task in tasks if task in done), WSCloseCode.POLICY_VIOLATION)
-        await ws.close(code=code, drain=False)
+        # A client that floods us is cut off: aiohttp would first read all that it has sent.
+        if transport is not None and transport.is_reading():
+            await ws.close(code=code, drain=False)
     except asyncio.CancelledError:
         if transport is None or not transport.is_closing():
             raise

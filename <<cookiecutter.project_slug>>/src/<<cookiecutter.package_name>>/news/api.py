@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from ..database import DATABASE
 from ..web.context import get_context
 from ..web.errors import InvalidError
+from ..web.json_body import read_json
 from ..web.templating import url
 from ..web.tokens import has_token, require_token
 from . import lists, publishing, store
@@ -21,23 +22,23 @@ logger = logging.getLogger(__name__)
 
 _ERRORS: Final = 20
 """Mistakes that are named at most."""
+_LONGEST: Final = 100
+"""Characters of a field's name that are repeated."""
 _CHANGED: Final = "Somebody else has changed it meanwhile: get it again."
 
 
 def _pointer(*location: int | str) -> str:
     """Return a JSON pointer, as it stands in a URL (RFC 6901, section 6)."""
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    parts = (str(part)[:_LONGEST].replace("~", "~0").replace("/", "~1") for part in location)
     return "#" + "".join(f"/{quote(part)}" for part in parts)
 
 
 async def _draft(request: web.Request) -> Draft:
     """Return what the body says.
 
-    Raises web.HTTPUnsupportedMediaType, web.HTTPBadRequest when it is no JSON, InvalidError.
+    Raises web.HTTPUnsupportedMediaType, web.HTTPBadRequest when it is not JSON, InvalidError.
     """
-    if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(text="Send application/json.")
-    body = await request.read()
+    body = await read_json(request)
     try:
         return Draft.model_validate_json(body, strict=True)
     except ValidationError as error:

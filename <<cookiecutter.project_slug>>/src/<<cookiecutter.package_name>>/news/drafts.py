@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
+from ..normalization import normalize
+
 LONGEST_TITLE: Final = 200
 LONGEST_SLUG: Final = 100
 LONGEST_BODY: Final = 50_000
@@ -29,12 +31,12 @@ def _normal(text: str, longest: int) -> str:
     """Return the text in NFC. Raises ValueError when it is too long, or holds what is no text."""
     if len(text) > longest:
         raise ValueError(f"has more than {longest:,} characters")
+    text = normalize("NFC", text)
     marks = 0
     for character in text:
         marks = marks + 1 if unicodedata.combining(character) else 0
-        if marks > _MARKS:  # which would take quadratic time
+        if marks > _MARKS:
             raise ValueError(f"has more than {_MARKS} marks on one letter")
-    text = unicodedata.normalize("NFC", text)
     if found := NO_TEXT.search(text):
         raise ValueError(f"holds U+{ord(found[0]):04X}, which is no text")
     return text
@@ -65,8 +67,9 @@ def _line(text: str) -> str:
 
 def make_slug(title: str) -> str:
     """Return the letters and digits of a title, in words; empty if it has none."""
-    folded = unicodedata.normalize("NFKC", title).lower()
-    folded = unicodedata.normalize("NFKC", folded)  # which lower() may have undone
+    # A letter may have several marks, but what is longer is not worth the work.
+    folded = normalize("NFKC", title[: 4 * LONGEST_SLUG]).lower()
+    folded = normalize("NFKC", folded)  # which lower() may have undone
     # Marks too: without them, words of Indic scripts fall apart.
     kept = (each if unicodedata.category(each)[0] in "LMN" else " " for each in folded)
     return "-".join("".join(kept).split())[:LONGEST_SLUG].strip("-")

@@ -118,7 +118,9 @@ async def seed(settings: Settings, count: int = 0) -> list[str]:
                 await store.save(session, draft)
     except (DBAPIError, OSError, web.HTTPServiceUnavailable) as error:
         reason = str(error).partition("\n")[0]
-        raise SystemExit(f"There are no news (is the database migrated?): {reason}") from None
+        raise SystemExit(
+            f"Cannot seed the database (did you run `make migrate`?): {reason}"
+        ) from None
     finally:
         await database.engine.dispose()
     return [draft.title for draft in missing]

@@ -34,11 +34,11 @@ async def about_json(_request: web.Request) -> web.Response:
     )
 
 
-async def favicon(request: web.Request) -> web.FileResponse:
+async def favicon(request: web.Request) -> web.StreamResponse:
     """Send the icon from where browsers look for it when a page names none."""
     return await request.app[STATIC].respond(request, "favicon.ico", cache=ONE_DAY)
 
 
-async def robots(request: web.Request) -> web.FileResponse:
+async def robots(request: web.Request) -> web.StreamResponse:
     """Send the rules for crawlers from where they look for them."""
     return await request.app[STATIC].respond(request, "robots.txt", cache=ONE_DAY)

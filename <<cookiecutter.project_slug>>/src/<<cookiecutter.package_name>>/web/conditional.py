@@ -2,15 +2,16 @@
 
 from hashlib import blake2b
 
-from aiohttp import ETag, hdrs, web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from .context import get_context
 from .headers import REVALIDATE
+from .preconditions import is_current
 
 
 def conditional(handler: Handler) -> Handler:
-    """Return a handler that gives the response an ETag, and answers 304 if that is known.
+    """Return a handler that gives the response an ETag, and responds with 304 if that is known.
 
     The tag is weak: it is made of the body, less the nonce, by which no two pages are the same.
     """
@@ -20,11 +21,11 @@ def conditional(handler: Handler) -> Handler:
         if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
             return response
         nonce = get_context(request).nonce or ""
-        known = blake2b(response.body.replace(nonce.encode(), b""), digest_size=16).hexdigest()
-        response.etag = ETag(known, is_weak=True)
+        digest = blake2b(response.body.replace(nonce.encode(), b""), digest_size=16).hexdigest()
+        response.headers[hdrs.ETAG] = etag = f'W/"{digest}"'
         for_all = hdrs.AUTHORIZATION not in request.headers
         response.headers.setdefault(hdrs.CACHE_CONTROL, REVALIDATE if for_all else "no-store")
-        if any(etag.value in {known, "*"} for etag in request.if_none_match or ()):
+        if is_current(request, etag):
             response.set_status(304)
             response.body = None
         return response

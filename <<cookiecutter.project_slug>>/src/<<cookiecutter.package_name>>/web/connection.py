@@ -1,10 +1,18 @@
 """How connections are treated, whichever server runs the application (rows W2 and W26)."""
 
+import asyncio
+import fcntl
 import logging
+import select
+import socket
+import struct
+import termios
+from contextlib import suppress
 from random import getrandbits
-from typing import Any
+from typing import Any, Final, NamedTuple, cast
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ..logs import REQUEST_ID
@@ -13,10 +21,21 @@ from . import headers
 from .access_log import AccessLogger
 from .errors import PROBLEM
 
+logger = logging.getLogger(__name__)
+
+MAX_FRAMING: Final = 16 * 1024
+"""Bytes around the chunks of a body, besides a quarter of what is in them."""
+HALF_CLOSED_TIMEOUT: Final = 5.0
+"""Seconds in which nothing is sent to a client that has shut down its sending side, until it counts
+as gone."""
+_FIRST_CHECK: Final = 0.05
+"""Seconds after which such a connection is checked again; each check doubles them, up to one second."""
+
 
 def handler_args(settings: Settings) -> dict[str, Any]:
     """Return what every RequestHandler of aiohttp is made with, in place of the server's own choice."""
     return {
+        "auto_decompress": False,  # head.py refuses what is compressed
         "access_log": logging.getLogger("access"),
         "access_log_class": AccessLogger,
         "handler_cancellation": True,  # nobody computes an answer for a client that has left
@@ -28,24 +47,140 @@ def handler_args(settings: Settings) -> dict[str, Any]:
     }
 
 
+class CurrentRequest(NamedTuple):
+    """The parts of a request that tell how far it is."""
+
+    body: StreamReader
+    writer: AbstractStreamWriter
+    upgrade: bool
+    """True if the client asks for another protocol, such as WebSocket."""
+
+
+def _is_closed_by_peer(transport: asyncio.Transport) -> bool:
+    """Return True if the peer can no longer receive; over TCP that is known after a reset only."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), 0)  # POLLHUP and POLLERR
+    return bool(poll.poll(0))
+
+
+class Unsent(NamedTuple):
+    """Bytes that a client has yet to take."""
+
+    here: int
+    """In this process, as the kernel takes no more."""
+    kernel: int
+
+
+def _unsent(transport: asyncio.Transport) -> Unsent:
+    here, kernel = transport.get_write_buffer_size(), 0
+    if here:
+        with suppress(OSError):  # not of every system's sockets
+            descriptor = transport.get_extra_info("socket").fileno()
+            (kernel,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))
+    return Unsent(here, kernel)
+
+
 class Connection(web.RequestHandler):
     """A connection that can tell whether it idles, and that does not quote what is not HTTP.
 
     aiohttp's own answer does, cookies included: a script could read those that are hidden from it.
     """
 
-    __slots__ = ("_heard",)
+    __slots__ = ("_accepted", "_framing", "_heard", "_stalled", "_unsent", "_watched", "current")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin without a request, and with nothing to send."""
+        self._heard = 0.0
+        self.current: CurrentRequest | None = None
+        self._accepted = cast(asyncio.Transport, transport)  # aiohttp forgets it when it closes it
+        self._unsent, self._stalled = Unsent(0, 0), 0
+        self._watched: StreamReader | None = None
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Cancel the handler."""
+        super().connection_lost(exc)
+        self.current = None  # it refers to this connection
+
+    def resume_writing(self) -> None:
+        """Note that the client has taken most of what was written."""
+        self._unsent, self._stalled = Unsent(0, 0), 0
+        super().resume_writing()
+
+    def close_if_stalled(self, least: float) -> None:
+        """Cut the client off when it has twice taken less than so many bytes since the last call.
+
+        Not at once: between two processes of one host, TCP moves up to 95 KB at a time.
+        """
+        before, self._unsent = self._unsent, _unsent(self._accepted)
+        taken = before.kernel - self._unsent.kernel
+        stalled = 0 < before.here <= self._unsent.here and taken < least
+        self._stalled = self._stalled + 1 if stalled else 0
+        if self._stalled == 2:
+            logger.info("cut off a client that does not read its responses")
+            # With a reset, or the kernel would keep what it has accepted, 4 MiB, for two minutes.
+            at_once = struct.pack("ii", 1, 0)
+            connection = self._accepted.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            self._accepted.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take what the client has sent."""
         self._heard = self._loop.time()
+        body = self.current.body if self.current else None
+        before = body.total_bytes if body else 0
         super().data_received(data)
+        if body is not None and not body.is_eof():
+            self._check_framing(body, len(data) - (body.total_bytes - before))
+
+    def _check_framing(self, body: StreamReader, more: int) -> None:
+        """Cut the client off if its body comes in chunks of a few bytes: each costs as much as 1 KiB."""
+        if body is not self._watched:
+            self._watched, self._framing = body, 0
+        self._framing += more
+        # While aiohttp reads no more, it may hold data that it has not parsed.
+        reading = self._accepted.is_reading()
+        if reading and self._framing > MAX_FRAMING + body.total_bytes // 4:
+            logger.info("cut off a client whose chunks are too small")
+            self._accepted.abort()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio takes True
+        """Keep the connection open for the responses to requests that were received as a whole."""
+        if self.ssl_context is not None:  # asyncio closes it in any case
+            return False
+        self._check_half_closed(self._loop.time() + HALF_CLOSED_TIMEOUT, 0, _FIRST_CHECK)
+        return self.transport is not None and not self.transport.is_closing()
+
+    def _check_half_closed(self, deadline: float, sent_before: int, delay: float) -> None:
+        """Close the connection, which cancels the handler, unless a response is under way.
+
+        Over TCP, a client that has closed the connection looks like one that has shut down its
+        sending side, until something is sent to it. So there is a deadline; what is sent extends it.
+        """
+        self.close_if_idle(0)
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        now, sent = self._loop.time(), 0
+        if self.current is not None:
+            if self.current.upgrade or not self.current.body.is_eof():
+                transport.close()
+                return
+            sent = self.current.writer.output_size
+        # What waits to be sent will be refused by a client that has gone.
+        if sent != sent_before or transport.get_write_buffer_size():
+            deadline = now + HALF_CLOSED_TIMEOUT
+        if now >= deadline or _is_closed_by_peer(transport):
+            transport.abort()
+        else:
+            following = min(2 * delay, 1.0)
+            self._loop.call_later(delay, self._check_half_closed, deadline, sent, following)
 
     def close_if_idle(self, seconds: float) -> None:
         """Close it when no request is under way, and nothing came or went for so many seconds."""
         waits = self._waiter is not None and not self._waiter.done()
         answered = self._next_keepalive_close_time - self._keepalive_timeout
-        since = max(answered, getattr(self, "_heard", 0.0))
+        since = max(answered, self._heard)
         if waits and self._loop.time() - since >= seconds:
             self.force_close()
 

@@ -32,9 +32,11 @@ def allow(app: web.Application, route: web.AbstractRoute, expose: Iterable[str] 
 
 def is_allowed(request: web.Request) -> bool:
     """Tell whether a request came from one of CORS_ORIGINS to a route that allows it."""
+    origins = request.headers.getall(hdrs.ORIGIN, ())
     return (
         request.match_info.route.resource in request.config_dict.get(_RESOURCES, ())
-        and request.headers.get(hdrs.ORIGIN) in request.config_dict[SETTINGS].cors_origins
+        and len(origins) == 1
+        and origins[0] in request.config_dict[SETTINGS].cors_origins
         and hdrs.COOKIE not in request.headers
     )
 

@@ -28,7 +28,9 @@ SENTENCES: Final = {
     421: "This is not the server for that address.",
     422: "Something in what you sent is not as it has to be.",
     429: "That was too often; please wait a while.",
+    431: "Your program sent more headers than the server takes.",
     500: "Something went wrong on our side, and it has been written down.",
+    501: "The server cannot do what your program asked for.",
     503: "The service is not ready; please try again in a moment.",
     507: "There is no room left for what you sent.",
 }

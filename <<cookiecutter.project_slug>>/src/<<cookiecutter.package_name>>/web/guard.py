@@ -1,17 +1,37 @@
 """Who may pass: right hosts, requests of our own pages, clients that keep to the limits."""
 
+import logging
 from collections import Counter
+from collections.abc import Sequence
+from ipaddress import ip_network
 from typing import Final
 
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
-from ..settings import SETTINGS
+from ..settings import SETTINGS, Peer
 from . import cors, csrf, hosts, limits
 from .context import get_context
+from .proxy import is_trusted, peer_address
+
+logger = logging.getLogger(__name__)
 
 ANY_HOST: Final = web.AppKey("ANY_HOST", set[str])
 """Paths that answer under any host name: probes address a process by whatever address it has."""
+
+
+THIS_HOST: Final[tuple[Peer, ...]] = (ip_network("127.0.0.0/8"), ip_network("::1"), "unix")
+
+
+def check_peer(request: web.BaseRequest, address: str | None, allowed: Sequence[Peer]) -> None:
+    """Close the connection unanswered and raise web.HTTPForbidden for a client of another host.
+
+    For development, whose keys are known and whose tools run code; unless its network is allowed.
+    """
+    if not is_trusted(address, (*THIS_HOST, *allowed)):
+        logger.warning("refused %s: DEV_ALLOW does not name its network", address)
+        request.protocol.force_close()
+        raise web.HTTPForbidden
 
 
 def _check_host(request: web.Request, allowed: tuple[str, ...]) -> None:
@@ -47,11 +67,15 @@ async def guard_middleware(request: web.Request, handler: Handler) -> web.Stream
     context = get_context(request)
     app = context.app
     settings = app[SETTINGS]
+    if settings.development:
+        for address in {peer_address(request), context.client}:
+            check_peer(request, None if address == "unix" else address, settings.dev_allow)
     if request.path not in app[ANY_HOST]:
         _check_host(request, settings.allowed_hosts)
     # Whatever the method: aiohttp does not look at it.
     websocket = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
-    if websocket or request.method not in csrf.SAFE_METHODS:
+    origins = len(request.headers.getall(hdrs.ORIGIN, ()))
+    if websocket or request.method not in csrf.SAFE_METHODS or origins > 1:
         site = f"{request.scheme}://{request.host}"
         if not csrf.is_own(request.headers, site) and not cors.is_allowed(request):
             raise web.HTTPForbidden(text="Another site sent this, or Origin is missing.")

@@ -1,4 +1,4 @@
-"""The hosts that this site answers for: ALLOWED_HOSTS."""
+"""Hosts and origins: those of requests, and those that this site answers for (ALLOWED_HOSTS)."""
 
 import re
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from functools import lru_cache
 from typing import Final
 
 _HOST: Final = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+_ORIGIN: Final = re.compile(rf"(https?)://{_HOST.pattern}(?=[/?#]|\Z)", re.ASCII | re.IGNORECASE)
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 @lru_cache(maxsize=256)
@@ -18,6 +20,19 @@ def host_name(host: str) -> str:
     if match is None or int(match[2] or 0) > 65535:
         raise ValueError("not a host")
     return match[1].lower().removesuffix(".")
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Return the scheme, host and port of a URL, for comparison.
+
+    Hosts are ASCII, as browsers send them (RFC 6454, section 6.2). Raises ValueError when the URL has
+    no such origin (``null``), or names a user.
+    """
+    match = _ORIGIN.match(url)
+    if match is None:
+        raise ValueError("not an origin")
+    scheme = match[1].lower()
+    return scheme, match[2].lower(), int(match[3] or _DEFAULT_PORTS[scheme])
 
 
 def is_allowed(name: str, allowed: Sequence[str]) -> bool:

@@ -10,15 +10,21 @@ from typing import Final
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+MAX_LENGTH: Final = 4096
+"""Characters of a header that is read; browsers send 150."""
+
 _QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 def parse_accept(header: str) -> dict[str, float]:
     """Return the quality, 0 to 1, of every range in an Accept (or Accept-Encoding) header.
 
-    A range whose weight is malformed is left out; parameters other than the weight are ignored.
+    A range whose weight is malformed is left out; parameters other than the weight are ignored. So is
+    a header that is too long.
     """
     ranges: dict[str, float] = {}
+    if len(header) > MAX_LENGTH:
+        return ranges
     for element in header.split(","):
         name, *parameters = (part.strip().lower() for part in element.split(";"))
         weight = next((p[2:].strip() for p in parameters if p.startswith("q=")), "1")

@@ -15,6 +15,8 @@ from ..settings import Peer
 from .hosts import host_name
 
 _PORT: Final = re.compile(r"\[(.+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
+MAX_HOPS: Final = 20
+"""Elements of a forwarded list that are read, from its end."""
 _SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
@@ -52,28 +54,37 @@ def is_trusted(address: str | None, trusted: Sequence[Peer]) -> bool:
     return any(peer != "unix" and ip in peer for peer in trusted)
 
 
-def client_address(forwarded_for: str, trusted: Sequence[Peer]) -> str:
-    """Return the client's address: the last one in X-Forwarded-For that is no trusted proxy.
+def client_address(elements: Sequence[str], trusted: Sequence[Peer]) -> tuple[str, int]:
+    """Return the client's address, and how many trusted proxies stand between it and the peer.
 
-    What stands before it was sent by the client, and is not looked at. Some proxies add ports.
-    Raises ValueError when an element that counts is not an address.
+    It is the last element that is not a trusted proxy. What stands before it was sent by the client,
+    and is not read. Some proxies add ports. Raises ValueError when an element that counts is not an
+    address.
     """
     address = ""
-    for element in reversed(forwarded_for.split(",")):
-        if match := _PORT.fullmatch(element.strip()):
+    for hops, element in enumerate(reversed(elements)):
+        if match := _PORT.fullmatch(element):
             element = match[1] or match[2]
-        address = str(_address(element.strip()))
+        # nginx names the peer of a Unix socket so.
+        address = "" if element == "unix:" else str(_address(element))
         if not is_trusted(address, trusted):
-            break
-    return address
+            return address, hops
+    return address, MAX_HOPS
 
 
-def _single(request: web.Request, name: str) -> str:
-    """Return a header that may be there once; empty when it is not."""
-    values = request.headers.getall(name, [])
-    if len(values) > 1:
-        raise ValueError(f"more than one {name}")
-    return values[0].strip() if values else ""
+def _elements(request: web.Request, name: str) -> list[str]:
+    """Return the last elements of a list (RFC 9110, section 5.6.1), which may have several lines."""
+    last = ",".join(request.headers.getall(name, [])).rsplit(",", MAX_HOPS)[-MAX_HOPS:]
+    return [element for each in last if (element := each.strip(" \t"))]
+
+
+def _element(request: web.Request, name: str, hops: int) -> str:
+    """Return what the outermost of these proxies says; empty when it says nothing.
+
+    Each proxy appends an element, or the outermost alone sets one.
+    """
+    elements = _elements(request, name)
+    return elements[max(-1 - hops, -len(elements))] if elements else ""
 
 
 def forwarded(request: web.Request, trusted: Sequence[Peer]) -> Facts:
@@ -82,13 +93,14 @@ def forwarded(request: web.Request, trusted: Sequence[Peer]) -> Facts:
     Raises ValueError when a header is malformed.
     """
     facts: Facts = {}
-    if addresses := ",".join(filter(None, request.headers.getall(hdrs.X_FORWARDED_FOR, []))):
-        facts["remote"] = client_address(addresses, trusted)
-    if scheme := _single(request, hdrs.X_FORWARDED_PROTO).lower():
+    client, hops = client_address(_elements(request, hdrs.X_FORWARDED_FOR), trusted)
+    if client:
+        facts["remote"] = client
+    if scheme := _element(request, hdrs.X_FORWARDED_PROTO, hops).lower():
         if scheme not in _SCHEMES:
             raise ValueError(f"{hdrs.X_FORWARDED_PROTO} is neither http nor https")
         facts["scheme"] = _SCHEMES[scheme]
-    if host := _single(request, hdrs.X_FORWARDED_HOST):
+    if host := _element(request, hdrs.X_FORWARDED_HOST, hops):
         try:
             host_name(host)
         except ValueError as error:

@@ -17,8 +17,9 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from ..settings import SETTINGS
-from .connection import Connection
+from .connection import Connection, CurrentRequest
 from .context import get_context
+from .limits import MIN_RATE
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +95,19 @@ class Runner(web.AppRunner):
         """Take the application, and the signals that end a drain before its time."""
         super().__init__(app)
         self._hurry = hurry
+        self._watching: asyncio.Task[None] | None = None
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
+
+        def make_request(*parts: Any) -> web.BaseRequest:
+            message, body, connection, writer, _ = parts
+            connection.current = CurrentRequest(body, writer, message.upgrade)
+            return made.request_factory(*parts)
+
         return Server(
             made.request_handler,
-            request_factory=made.request_factory,
+            request_factory=make_request,
             handler_cancellation=made.handler_cancellation,
             **made._kwargs,
         )
@@ -107,6 +115,26 @@ class Runner(web.AppRunner):
     def _reg_site(self, site: web.BaseSite) -> None:
         super()._reg_site(site)
         site._backlog = BACKLOG
+
+    async def setup(self) -> None:
+        """Start the application, and look after its connections.
+
+        What was started is cleaned up when the rest fails: gunicorn's worker would not do that.
+        """
+        try:
+            await super().setup()
+        except BaseException:
+            await self.cleanup()
+            raise
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        """Cut off clients that do not read: a connection that is closed waits for them, too."""
+        seconds = self.app[SETTINGS].read_timeout
+        while True:
+            await asyncio.sleep(seconds)
+            for each in self._open():
+                each.close_if_stalled(MIN_RATE * seconds)
 
     async def cleanup(self) -> None:
         """Stop accepting, drain, clean up."""
@@ -120,6 +148,8 @@ class Runner(web.AppRunner):
                 loop.remove_reader(listening.fileno())
         await asyncio.sleep(0)
         await super().cleanup()
+        if self._watching is not None:
+            self._watching.cancel()
 
     async def shutdown(self) -> None:
         """Wait for the last connection to end, up to GRACEFUL_TIMEOUT or the next signal."""

@@ -5,6 +5,7 @@ A resource of our own (row W17), because aiohttp's opens and hashes a file each 
 
 import asyncio
 import base64
+import errno
 import gzip
 import hashlib
 import mimetypes
@@ -18,9 +19,10 @@ from typing import Final, NamedTuple
 
 import brotli
 from aiohttp import hdrs, web
-from aiohttp.typedefs import LooseHeaders, PathLike
+from aiohttp.typedefs import PathLike
 from yarl import URL
 
+from .files import is_missing, send_file
 from .negotiation import parse_accept
 
 CODINGS: Final = {"br": (".br", brotli.decompress), "gzip": (".gz", gzip.decompress)}
@@ -28,6 +30,9 @@ CODINGS: Final = {"br": (".br", brotli.decompress), "gzip": (".gz", gzip.decompr
 
 RECHECK: Final = 1.0
 """Seconds for which a page takes a file to be as it was: asking costs more than making the URL."""
+
+VERSION: Final = "v"
+"""The parameter of a URL that has the version."""
 
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _WITH_CHARSET: Final = ("text/", "application/javascript", "application/json")
@@ -53,41 +58,30 @@ class _Version(NamedTuple):
     """The same hash as Subresource Integrity writes it."""
 
 
-class _File(web.FileResponse):
-    """A file in the form that was chosen for it.
-
-    aiohttp's own choice takes any sibling there is, outdated or refused by ``gzip;q=0``.
-    """
-
-    def __init__(self, path: Path, sent: Path, coding: str | None, headers: LooseHeaders) -> None:
-        super().__init__(path, headers=headers)
-        self._sent = sent
-        self._coding = coding
-
-    def _get_file_path_stat_encoding(
-        self, accept_encoding: str
-    ) -> tuple[Path, os.stat_result, str | None]:
-        return self._sent, self._sent.stat(), self._coding
-
-
-class StaticFiles(web.StaticResource):
+class StaticFiles(web.DynamicResource):
     """The files of a directory; no listing, and no way out of it by ``..`` or by a symbolic link."""
 
     def __init__(self, prefix: str, directory: PathLike, *, name: str) -> None:
-        """Serve ``directory`` below ``prefix``. Raises ValueError when it is no directory."""
-        super().__init__(prefix, directory, name=name, append_version=True)
+        """Serve ``directory`` below ``prefix``. Raises OSError if it does not exist."""
+        super().__init__(f"{prefix}/{{filename:.*}}", name=name)
+        for method in (hdrs.METH_GET, hdrs.METH_HEAD):
+            self.add_route(method, self._handle)
+        self._root = Path(directory).resolve(strict=True)
         self._versions: dict[str, _Version] = {}
         self._looked_up: dict[str, tuple[float, _Version | None]] = {}
         self._siblings: dict[Path, tuple[_Signature, str, bool]] = {}
 
-    def url_for(  # type: ignore[override]  # as aiohttp's own
-        self, *, filename: PathLike, append_version: bool | None = None
+    def url_for(  # type: ignore[override]  # as aiohttp's resource for static files
+        self, *, filename: PathLike, append_version: bool = True
     ) -> URL:
-        """Return a file's URL, with ``?v=`` and its hash if the file is there (as aiohttp does)."""
+        """Return a file's URL, with ``?v=`` and its hash if there is such a file.
+
+        Raises OSError if the file cannot be read.
+        """
         name = os.fspath(filename).lstrip("/")
-        if append_version is not False and (version := self._version(name)) is not None:
+        if append_version and (version := self._version(name)) is not None:
             return URL(version.url, encoded=True)
-        return super().url_for(filename=name, append_version=False)
+        return super().url_for(filename=name)
 
     def versioned_url(self, filename: str) -> str:
         """Return what ``url_for`` does, as text, without reading a file that is known."""
@@ -95,7 +89,10 @@ class StaticFiles(web.StaticResource):
         return version.url if version else str(self.url_for(filename=filename))
 
     def integrity(self, filename: str) -> str:
-        """Return a file's hash as Subresource Integrity writes it; empty if there is no such file."""
+        """Return a file's hash as Subresource Integrity writes it; empty if there is no such file.
+
+        Raises OSError if the file cannot be read.
+        """
         version = self._look_up(filename)
         return version.integrity if version else ""
 
@@ -109,31 +106,36 @@ class StaticFiles(web.StaticResource):
         return version
 
     def _version(self, filename: str) -> _Version | None:
-        """Return what is known of a file, having read it if it is new or changed; None without one."""
-        version = self._versions.get(filename)
-        path = version.path if version else self._directory / filename
+        """Return what is known of a file, having read it if it is new or changed; None without one.
+
+        Raises OSError if the file cannot be read.
+        """
         try:
+            version = self._versions.get(filename)
+            path = version.path if version else self._root / filename
             signature = _signature(path.stat())
             if version is None or version.signature != signature:
                 sha256 = hashlib.sha256(self._find(filename).read_bytes()).digest()
                 digest = base64.urlsafe_b64encode(sha256).decode()
-                url = super().url_for(filename=filename, append_version=False)
+                url = super().url_for(filename=filename)
                 version = self._versions[filename] = _Version(
                     path,
                     signature,
                     digest,
-                    str(url.with_query({self.VERSION_KEY: digest})),
+                    str(url.with_query({VERSION: digest})),
                     f"sha256-{base64.b64encode(sha256).decode()}",
                 )
-        except (OSError, ValueError):
-            return None
+        except (OSError, ValueError) as error:
+            if is_missing(error):
+                return None
+            raise
         return version
 
     def _find(self, filename: str) -> Path:
         """Return the path of a file. Raises OSError or ValueError if it is none of the directory's."""
-        path = (self._directory / filename).resolve(strict=True)
-        if not path.is_relative_to(self._directory) or not path.is_file():
-            raise FileNotFoundError(filename)
+        path = Path(os.path.realpath(self._root / filename, strict=True))
+        if not path.is_relative_to(self._root) or not S_ISREG(path.stat().st_mode):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), filename)
         return path
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
@@ -141,21 +143,25 @@ class StaticFiles(web.StaticResource):
 
     async def respond(
         self, request: web.Request, filename: str, *, cache: str = "no-cache"
-    ) -> web.FileResponse:
-        """Return a file, with ``cache`` as its Cache-Control unless the URL has its version.
+    ) -> web.StreamResponse:
+        """Send a file, with ``cache`` as its Cache-Control unless the URL has its version.
 
-        Raises web.HTTPNotFound if it is no file of the directory.
+        Raises as ``files.send_file`` does; web.HTTPNotFound if it is no file of the directory.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(None, self._open, request, filename, cache)
+        path, headers = await asyncio.to_thread(self._choose, request, filename, cache)
+        return await send_file(request, path, headers)
 
-    def _open(self, request: web.Request, filename: str, cache: str) -> web.FileResponse:
-        """Find the file and decide on its form and headers; blocks, so it runs in a thread."""
+    def _choose(
+        self, request: web.Request, filename: str, cache: str
+    ) -> tuple[Path, dict[str, str]]:
+        """Return the file to send, or its compressed sibling, and the headers for it."""
         try:
             path = self._find(filename)
-            version = self._version(path.relative_to(self._directory).as_posix())
-        except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle, before 3.13
-            version = None
+        except (OSError, ValueError) as error:
+            if is_missing(error):
+                raise web.HTTPNotFound from None
+            raise
+        version = self._version(path.relative_to(self._root).as_posix())
         if version is None:
             raise web.HTTPNotFound
         kind, packed = mimetypes.guess_type(path.name)
@@ -163,24 +169,26 @@ class StaticFiles(web.StaticResource):
             kind = "application/octet-stream"
         elif kind.startswith(_WITH_CHARSET):
             kind += "; charset=utf-8"
-        if request.query.get(self.VERSION_KEY) == version.digest:
+        if request.query.get(VERSION) == version.digest:
             cache = _IMMUTABLE
-        headers = {
+        headers: dict[str, str] = {
             hdrs.CONTENT_TYPE: kind,
             hdrs.CACHE_CONTROL: cache,
             hdrs.VARY: hdrs.ACCEPT_ENCODING,
         }
         accepted = parse_accept(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
         for coding, (suffix, unpack) in CODINGS.items():
-            sibling = Path(f"{path}{suffix}")
-            if accepted.get(coding, accepted.get("*", 0)) > 0 and self._packs(
-                sibling, version, unpack
-            ):
-                return _File(path, sibling, coding, headers)
-        return _File(path, path, None, headers)
+            if accepted.get(coding, accepted.get("*", 0)) > 0:
+                sibling = Path(f"{path}{suffix}")
+                if self._packs(sibling, version, unpack):
+                    return sibling, {**headers, hdrs.CONTENT_ENCODING: coding}
+        return path, headers
 
     def _packs(self, sibling: Path, version: _Version, unpack: Callable[[bytes], bytes]) -> bool:
-        """Tell whether a sibling is the file compressed; it is unpacked once to see, as dates lie."""
+        """Tell whether a sibling is the file compressed; it is unpacked once to see, as dates lie.
+
+        Raises OSError if it is there and cannot be read.
+        """
         try:
             info = sibling.lstat()
             if not S_ISREG(info.st_mode):
@@ -191,8 +199,12 @@ class StaticFiles(web.StaticResource):
                 same = base64.urlsafe_b64encode(digest).decode() == version.digest
                 self._siblings[sibling] = (*state, same)
             return self._siblings[sibling][2]
-        except (OSError, EOFError, zlib.error, brotli.error):  # none, or not compressed at all
+        except (gzip.BadGzipFile, EOFError, zlib.error, brotli.error):  # not compressed at all
             return False
+        except OSError as error:
+            if is_missing(error):
+                return False
+            raise
 
 
 STATIC: Final = web.AppKey("STATIC", StaticFiles)

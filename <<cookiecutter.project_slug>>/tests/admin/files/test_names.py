@@ -31,6 +31,8 @@ from package_name.admin.files.names import attachment, safe_name
         ("e\u0301.txt", "\u00e9.txt"),  # one letter, however it was typed
         ("\u65e5\u672c\u8a9e.txt", "\u65e5\u672c\u8a9e.txt"),
         ("\ud800\udcff.txt", "txt"),
+        ("\u0301\u0316" * 2000, "\u0316" * 126),
+        ("\u0f73" * 3000 + ".txt", "\u0f71" * 83 + ".txt"),
         ("x" * 300 + ".pdf", "x" * 249 + ".pdf"),
         ("\u00fc" * 300 + ".pdf", "\u00fc" * 124 + ".pdf"),
         ("x." + "y" * 300, "x." + "y" * 251),

@@ -11,6 +11,8 @@ import pytest
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.admin.files.store import Store, Upload
 
+from ...helpers import no_file_descriptors
+
 
 # % endfilter
 @pytest.fixture
@@ -115,6 +117,35 @@ def test_broken_record_is_left_out(store: Store, record: str | None) -> None:
     assert [known.id for known in store.page(10)] == [good]
     with pytest.raises(LookupError):
         store.find(bad)
+
+
+def test_file_that_cannot_be_read_is_neither_missing_nor_left_out(store: Store) -> None:
+    file_id = uploaded(store)
+    with no_file_descriptors():
+        with pytest.raises(OSError, match="Too many open files"):
+            store.find(file_id)
+        with pytest.raises(OSError, match="Too many open files"):
+            store.page(10)
+    assert store.find(file_id) in store.page(10)
+
+
+def test_upload_without_a_file_descriptor_leaves_nothing(store: Store) -> None:
+    under_way, refused = Upload(store), Upload(store)
+    under_way.open()
+    with no_file_descriptors():
+        with pytest.raises(OSError, match="Too many open files"):
+            refused.open()
+        refused.close()
+        under_way.close()
+    assert not list(store.incoming.iterdir())
+
+
+def test_file_is_deleted_without_a_file_descriptor(store: Store) -> None:
+    file_id = uploaded(store)
+    with no_file_descriptors():
+        store.delete(file_id)
+    assert not list(store.files.iterdir())
+    assert not list(store.incoming.iterdir())
 
 
 def test_record_is_json(store: Store) -> None:

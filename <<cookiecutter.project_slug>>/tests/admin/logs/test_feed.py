@@ -47,12 +47,13 @@ async def test_large_records_are_shortened_and_odd_values_are_shown(
         for number in range(20):  # together too large for one message
             library.info("%d %s", number, "x" * feed.MAX_TEXT)
         library.info("many", extra={"values": ["y" * 1000] * 50})
-        library.info("odd", extra={"value": "\udcff", "large": 2**70, "other": object()})
+        library.info("odd", extra={"value": "\udcff\u202e", "large": 2**70, "other": object()})
+        library.info("nested", extra={"values": ["\u202e"], "plain": ["a"]})
         try:
             raise ValueError("for the log")
         except ValueError:
             library.exception("failed")
-        *numbers, many, odd, failed = await read(ws, has_event("failed"))
+        *numbers, many, odd, nested, failed = await read(ws, has_event("failed"))
     for number, record in enumerate(numbers):
         assert record["event"].startswith(f"{number} xxx")
         assert record["event"].endswith("x …")
@@ -61,7 +62,9 @@ async def test_large_records_are_shortened_and_odd_values_are_shown(
     assert many["event"].startswith("a record of 5")
     assert (many["level"], many["logger"]) == ("info", "some.library")
     assert "values" not in many
+    assert odd["value"] == r"\udcff\u202e"
     assert odd["other"].startswith("<object object")
+    assert (nested["values"], nested["plain"]) == (r'["\u202e"]', ["a"])
     assert "ValueError: for the log" in failed["exception"]
 
 

@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from pathvalidate import sanitize_filename
 
+from ...normalization import normalize
+
 MAX_BYTES: Final = 255
 """What a file system takes for a name, in UTF-8."""
 
@@ -29,7 +31,7 @@ def safe_name(given: str) -> str:
     name = re.split(r"[/\\]", given)[-1].encode(errors="replace").decode()
     name = "".join(
         character
-        for character in unicodedata.normalize("NFC", name)
+        for character in normalize("NFC", name)
         if character in _JOINERS or unicodedata.category(character) not in {"Cc", "Cf", "Zl", "Zp"}
     )
     suffix = PurePath(name).suffix if len(PurePath(name).suffix.encode()) <= 20 else ""

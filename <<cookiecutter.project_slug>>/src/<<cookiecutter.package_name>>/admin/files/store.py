@@ -68,6 +68,18 @@ def _sync(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _remove(folder: Path) -> None:
+    """Remove the folder of a file, with not one file descriptor: there may be none left."""
+    try:
+        for name in (CONTENT, RECORD):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        logger.error("%s is left behind until the next start: %s", folder, error)
+
+
 class Upload:
     """An upload under way. Until ``keep`` has returned there is no file.
 
@@ -89,7 +101,6 @@ class Upload:
             if self._closed:
                 return
             self._claim()
-            self._open.callback(shutil.rmtree, self._folder, ignore_errors=True)
             self._file = self._open.enter_context((self._folder / CONTENT).open("xb", 1024**2))
 
     def _claim(self) -> None:
@@ -98,14 +109,14 @@ class Upload:
             self.id = f"{time.time_ns():016x}{secrets.token_hex(8)}"
             self._folder = self._store.incoming / self.id
             self._folder.mkdir(mode=0o750)
+            self._open.callback(_remove, self._folder)
             # A worker that starts just now may sweep it away before it is held.
             with suppress(FileNotFoundError):
                 lock = os.open(self._folder, os.O_RDONLY)
+                self._open.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if self._folder.exists():
-                    self._open.callback(os.close, lock)
                     return
-                os.close(lock)
 
     def write(self, chunk: bytes) -> None:
         """Append to the file. Raises OSError when the disk is full."""
@@ -161,7 +172,10 @@ class Store:
                     logger.info("removed an upload that was cut off: %s", left.name)
 
     def page(self, size: int, before: str = "") -> list[Record]:
-        """Return up to ``size`` files, the newest first; those older than ``before``."""
+        """Return up to ``size`` files, the newest first; those older than ``before``.
+
+        Raises OSError if one cannot be read.
+        """
         records: list[Record] = []
         for folder in sorted(self.files.iterdir(), reverse=True):
             if not before or folder.name < before:
@@ -176,14 +190,18 @@ class Store:
         return self.files / file_id / CONTENT
 
     def find(self, file_id: str) -> Record:
-        """Return what is known of a file. Raises LookupError when there is none."""
+        """Return what is known of a file.
+
+        Raises LookupError if there is no such file, or its record is broken; OSError if it cannot
+        be read.
+        """
         try:
             if not ID.fullmatch(file_id):
                 raise ValueError
             return Record(**json.loads((self.files / file_id / RECORD).read_text()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise LookupError(file_id) from None
-        except (OSError, ValueError, TypeError) as error:
+        except (ValueError, TypeError) as error:
             logger.warning("no file: %s: %r", file_id, error)
             raise LookupError(file_id) from None
 
@@ -192,4 +210,4 @@ class Store:
         gone = self.incoming / file_id
         with suppress(FileNotFoundError):
             (self.files / file_id).rename(gone)
-            shutil.rmtree(gone)
+            _remove(gone)

@@ -3,36 +3,27 @@
 import asyncio
 import errno
 import logging
-import warnings
 from dataclasses import asdict
 from typing import Final
 
-from aiohttp import BodyPartReader, hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.multipart import BadContentDispositionHeader, BadContentDispositionParam
+from aiohttp import hdrs, web
 from aiojobs.aiohttp import shield
 
 from ...settings import SETTINGS
 from ...web import expect, nesting
 from ...web.context import get_context
+from ...web.files import send_file
 from ...web.headers import CSP
 from ...web.negotiation import accepted
 from ...web.templating import render
-from .names import attachment, safe_name
+from .form import OVERHEAD, receive
+from .names import attachment
 from .store import CONTENT, Record, Store, Upload
 
 logger = logging.getLogger(__name__)
 
-# aiohttp quotes what it cannot read of a form, and Python would remember each such text.
-for category in (BadContentDispositionHeader, BadContentDispositionParam):
-    warnings.filterwarnings("ignore", category=category)
-
 STORE: Final = web.AppKey("STORE", Store)
 PAGE_SIZE: Final = 50
-CHUNK: Final = 256 * 1024
-"""Bytes that are read and written at a time."""
-OVERHEAD: Final = 16 * 1024
-"""Bytes of a multipart body around the file itself, at most."""
 
 
 async def page(request: web.Request) -> web.Response:
@@ -43,28 +34,6 @@ async def page(request: web.Request) -> web.Response:
     older = records[-1].id if len(records) == PAGE_SIZE else None
     largest = limit.human_readable(separator=" ")
     return render(request, "files.html", records=records, older=older, largest=largest)
-
-
-async def _receive(request: web.Request, upload: Upload, limit: int) -> str:
-    """Write the file in a form to disk as it comes, and return its name.
-
-    Raises web.HTTPBadRequest when the form is not one file, web.HTTPRequestEntityTooLarge, OSError.
-    """
-    try:
-        form = await request.multipart()
-        part = await form.next()
-        if not isinstance(part, BodyPartReader) or part.name != "file" or not part.filename:
-            raise ValueError
-        await asyncio.to_thread(upload.open)
-        while chunk := await part.read_chunk(CHUNK):
-            if upload.size + len(chunk) > limit:
-                raise web.HTTPRequestEntityTooLarge(limit)
-            await asyncio.to_thread(upload.write, chunk)
-        if await form.next() is not None:
-            raise ValueError
-    except (ValueError, LookupError, AssertionError, HttpProcessingError):  # of aiohttp's parser
-        raise web.HTTPBadRequest(text="Send one file, in the field named file.") from None
-    return safe_name(part.filename)
 
 
 async def _keep(upload: Upload, name: str, account: str) -> Record:
@@ -89,7 +58,7 @@ async def upload(request: web.Request) -> web.Response:
     upload = Upload(request.app[STORE])
     try:
         try:
-            name = await _receive(request, upload, limit)
+            name = await receive(request, upload, limit)
         except BaseException:  # the client has left, among others
             await shield(request, asyncio.to_thread(upload.close))
             raise
@@ -128,7 +97,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     if location and get_context(request).trusted:  # nginx sends it, from the folder files/
         headers["X-Accel-Redirect"] = f"{location.rstrip('/')}/{record.id}/{CONTENT}"
         return web.Response(headers=headers)
-    return web.FileResponse(request.app[STORE].content(record.id), headers=headers)
+    return await send_file(request, request.app[STORE].content(record.id), headers)
 
 
 async def delete(request: web.Request) -> web.Response:

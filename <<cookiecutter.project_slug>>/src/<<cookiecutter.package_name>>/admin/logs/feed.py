@@ -17,7 +17,7 @@ from structlog.typing import EventDict
 
 from ...live import BUS
 from ...live.bus import MAX_SIZE, Subscription
-from ...logs import TAP, to_json
+from ...logs import TAP, to_json, visible
 
 RECORDS: Final = "logs"
 """The channel of the records: ``{"worker": process id, "dropped": how many, "records": [...]}``."""
@@ -37,19 +37,23 @@ MAX_TEXT: Final = 8 * 1024
 
 
 def _short(text: str) -> str:
-    """Return a text that is not too long, and without the lone surrogates that JSON readers refuse."""
-    text = text.encode(errors="replace").decode()
-    return f"{text[:MAX_TEXT]} …" if len(text) > MAX_TEXT else text
+    """Return a text that is not too long, and in which all can be seen."""
+    shown = visible(text, lines=True)
+    return f"{shown[:MAX_TEXT]} …" if len(shown) > MAX_TEXT else shown
+
+
+def _value(value: object) -> object:
+    if isinstance(value, str):
+        return _short(value)
+    text = to_json({"": value}).decode()[4:-1]
+    return text if "\\u" in text else value  # or the page would undo the escapes
 
 
 def _shown(event: EventDict) -> bytes:
     """Return the record as JSON, short enough for the bus."""
     if "exc_info" in event:  # in development the console shows it in its own way
         event = structlog.processors.format_exc_info(None, "", event)
-    short = {
-        _short(key): _short(value) if isinstance(value, str) else value
-        for key, value in event.items()
-    }
+    short = {_short(key): _value(value) for key, value in event.items()}
     data = to_json(short)
     if len(data) < MAX_SIZE // 2:
         return data

@@ -1,0 +1,101 @@
+"""Standard output for the log: it does not wait for a reader that stalls, or all processes would."""
+
+import fcntl
+import io
+import os
+import select
+import socket
+import stat
+import struct
+import termios
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, TextIO
+
+PIPE_SIZE: Final = 1024**2
+"""Bytes that a pipe may hold: Linux's limit. Its default, 64 KiB, is 200 lines of the access log."""
+_DEFAULT_PIPE_SIZE: Final = 64 * 1024
+
+
+def _pipe(descriptor: int) -> int:
+    """Return a new descriptor of the same pipe, whose writes do not block.
+
+    The pipe is opened again, as the mode of ``descriptor`` itself is shared with other programs. Where
+    that is forbidden, a service manager made the pipe, for this service alone.
+    """
+    with suppress(OSError):
+        if fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) == _DEFAULT_PIPE_SIZE:
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    try:
+        return os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        os.set_blocking(descriptor, False)
+        return os.dup(descriptor)
+
+
+def _write_to_pipe(pipe: int, data: bytes) -> int:
+    """Write all, or nothing if there is no room: the lines of other processes would come in between.
+
+    The kernel does this for up to PIPE_BUF bytes. Small lines may leave half of each page unused.
+    """
+    if len(data) > select.PIPE_BUF:
+        (used,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+        if used + len(data) > max(fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) // 2, len(data)):
+            return 0
+    return os.write(pipe, data)
+
+
+class Output:
+    """Whole lines to a stream. A line that a full pipe or socket does not take is dropped.
+
+    ``notice(number)`` returns the line that tells how many, before the next one that is taken.
+    """
+
+    def __init__(self, stream: TextIO, notice: Callable[[int], bytes]) -> None:
+        """Write to the descriptor of ``stream``, or to a new one for the same pipe."""
+        self._send = self._sender(stream)
+        self._notice = notice
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._rest = b""
+        self._dropped = 0
+
+    def _sender(self, stream: TextIO) -> Callable[[bytes], int]:
+        """Return a function that sends bytes and tells how many; it may raise OSError for none."""
+        try:
+            descriptor = stream.fileno()
+        except io.UnsupportedOperation:  # of tests
+            return lambda data: stream.buffer.write(data)
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISSOCK(mode):
+            connection = socket.socket(fileno=os.dup(descriptor))
+            weakref.finalize(self, connection.close).atexit = False  # others log at exit
+            return lambda data: connection.send(data, socket.MSG_DONTWAIT)
+        if stat.S_ISFIFO(mode):
+            pipe = _pipe(descriptor)
+            weakref.finalize(self, os.close, pipe).atexit = False
+            return lambda data: _write_to_pipe(pipe, data)
+        return lambda data: os.write(descriptor, data)
+
+    def write(self, line: str | bytes) -> None:
+        """Write a line, or drop it."""
+        data = line.encode(errors="backslashreplace") if isinstance(line, str) else line
+        with self._lock:
+            if self._process != os.getpid():  # the rest is sent by the parent
+                self._process, self._rest, self._dropped = os.getpid(), b"", 0
+            if self._dropped:
+                data = self._notice(self._dropped) + data
+            data = self._rest + data
+            try:
+                sent = self._send(data)
+            except OSError:
+                sent = 0
+            if sent > len(self._rest):
+                self._rest, self._dropped = data[sent:], 0
+            else:
+                self._rest, self._dropped = self._rest[sent:], self._dropped + 1
+
+    def flush(self) -> None:
+        """Do nothing, as no line waits."""

@@ -1,0 +1,91 @@
+"""Conditions and ranges of requests (RFC 9110, sections 13 and 14)."""
+
+import re
+from calendar import timegm
+from collections.abc import Iterator
+from email.utils import parsedate
+
+from aiohttp import hdrs, web
+
+
+def _lists(etag: str, header: str, *, weak: bool) -> bool:
+    """Return True if a list of entity tags has this one; strong comparison unless ``weak``.
+
+    The list is searched as text, as it may be long: a tag of ours has neither commas nor quotes.
+    """
+    if header.strip() == "*":
+        return True
+    if weak:
+        return etag.removeprefix("W/") in header
+    return etag.startswith('"') and etag in header.replace(f"W/{etag}", "")
+
+
+def _date(request: web.BaseRequest, name: str) -> int | None:
+    """Return the date in a header as seconds since 1970; None unless there is exactly one."""
+    values = request.headers.getall(name, ())
+    try:
+        parsed = parsedate(values[0]) if len(values) == 1 else None
+        return timegm(parsed) if parsed else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def is_current(request: web.BaseRequest, etag: str, modified: int | None = None) -> bool:
+    """Return True if the client already has this version (respond with 304).
+
+    ``etag`` is an entity tag as ETag has it; ``modified`` is in seconds since 1970. Raises
+    web.HTTPPreconditionFailed. The order is that of RFC 9110, section 13.2.2.
+    """
+    matches = request.headers.getall(hdrs.IF_MATCH, ())
+    unmodified_since = _date(request, hdrs.IF_UNMODIFIED_SINCE)
+    if matches:
+        if not _lists(etag, ",".join(matches), weak=False):
+            raise web.HTTPPreconditionFailed
+    elif modified is not None and unmodified_since is not None and modified > unmodified_since:
+        raise web.HTTPPreconditionFailed
+    known = request.headers.getall(hdrs.IF_NONE_MATCH, ())
+    if known:
+        return _lists(etag, ",".join(known), weak=True)
+    modified_since = _date(request, hdrs.IF_MODIFIED_SINCE)
+    return modified is not None and modified_since is not None and modified <= modified_since
+
+
+def _satisfiable(ranges: str, size: int) -> Iterator[range]:
+    """Yield the ranges that overlap the representation. Raises ValueError for malformed ones."""
+    for spec in ranges.split(","):
+        first, dash, last = (part.strip(" \t") for part in spec.partition("-"))
+        if not (first or dash):  # an empty element of the list
+            continue
+        if not dash or not (first or last) or not re.fullmatch("[0-9]*", first + last):
+            raise ValueError(spec)
+        if first:
+            start, stop = int(first), min(int(last) + 1, size) if last else size
+        else:
+            start, stop = max(size - int(last), 0), size
+        if start < stop or start == size == 0:
+            yield range(start, stop)
+
+
+def requested_range(request: web.BaseRequest, size: int, etag: str, modified: int) -> range | None:
+    """Return the bytes that the client asks for; None to respond with all of them.
+
+    ``etag`` is strong, and both validators are those of the representation whose size this is.
+    Several ranges are answered with all bytes, as section 14.2 allows. Raises
+    web.HTTPRequestRangeNotSatisfiable.
+    """
+    given = request.headers.getall(hdrs.RANGE, ())
+    if request.method != hdrs.METH_GET or len(given) != 1:
+        return None
+    unit, _, ranges = given[0].partition("=")
+    if unit.lower() != "bytes" or not ranges:
+        return None
+    conditions = request.headers.getall(hdrs.IF_RANGE, ())
+    if conditions and conditions != [etag] and _date(request, hdrs.IF_RANGE) != modified:
+        return None
+    try:
+        found = list(_satisfiable(ranges, size))
+    except ValueError:
+        found = []
+    if not found:
+        raise web.HTTPRequestRangeNotSatisfiable(headers={hdrs.CONTENT_RANGE: f"bytes */{size}"})
+    return found[0] if len(found) == 1 and size else None

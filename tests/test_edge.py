@@ -517,12 +517,19 @@ def assert_is_ours(answer: tuple[int, Message, str], status: int) -> None:
         assert json.loads(text)["status"] == status
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Return an empty folder, whose path is short enough for the address of a socket."""
+    with TemporaryDirectory() as name:
+        yield Path(name)
+
+
 def test_every_error_of_nginx_itself_has_the_page_of_the_project(
-    installed: Project, tmp_path: Path
+    installed: Project, short_path: Path
 ) -> None:
     installed.make("certs")
     port, plain = free_port(), free_port()
-    folder = tmp_path / ACME.lstrip("/")
+    folder = short_path / ACME.lstrip("/")
     (folder / "folder").mkdir(parents=True)
     (folder / "token").write_text("the token")
     (folder / "link").symlink_to(folder / "token")
@@ -533,7 +540,7 @@ def test_every_error_of_nginx_itself_has_the_page_of_the_project(
         "TLS_PORT": str(port),
         "LISTEN_ADDRESS": "127.0.0.1",
         "LISTEN_PORT": str(plain),
-        "ACME_FOLDER": str(tmp_path),
+        "ACME_FOLDER": str(short_path),
     }
     with (
         TemporaryDirectory() as name,
@@ -541,7 +548,7 @@ def test_every_error_of_nginx_itself_has_the_page_of_the_project(
         socket.socket(socket.AF_UNIX) as silent,
         nginx_alone(installed, Path(name), port, **variables) as server,
     ):
-        not_a_file.bind(os.path.relpath(folder / "socket"))
+        not_a_file.bind(str(folder / "socket"))
         for status, head in ERRORS.values():
             assert_is_ours(ask(port, head, context=context), status)
             # The other port redirects what is well-formed.

@@ -289,7 +289,7 @@ def test_killed_process_costs_no_more_than_the_requests_it_was_handling(site: St
         else:
             os.kill(before, signal.SIGKILL)
             wait_for(lambda: site.pids()[name] not in {0, before}, "another process")
-            wait_for(lambda: listens(site.run / f"{name}.sock"), "it to listen")
+            wait_for(lambda: listens(site.run / "sockets" / f"{name}.sock"), "it to listen")
         clients.wait_for_all(4, 50)
     # Each of the eight clients may have had a request under way.
     assert len(clients.failures) <= 8, clients.failures
@@ -304,7 +304,7 @@ def test_killed_master_is_replaced(site: Stack) -> None:
         master = site.pids()[name]
         wait_for(lambda: len(children(master)) == 2, "workers of the new master")
         wait_until_ended(site, orphans)
-    wait_for(lambda: listens(site.run / f"{name}.sock"), "it to listen")
+    wait_for(lambda: listens(site.run / "sockets" / f"{name}.sock"), "it to listen")
     wait_for(answers_at(f"{site.base}/livez"), "the site to be back")
 
 

@@ -22,7 +22,7 @@ from layout import assert_fits
 from needs import needs
 from playwright.sync_api import Browser, Error, Route
 
-pytestmark = [needs("chromium"), pytest.mark.xdist_group("browser")]  # which share a server
+pytestmark = [needs("browser"), pytest.mark.xdist_group("browser")]  # which share a server
 
 
 @pytest.fixture(scope="module")

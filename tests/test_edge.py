@@ -575,7 +575,7 @@ def test_every_error_of_nginx_itself_has_the_page_of_the_project(
         assert_is_ours(ask(port, ERRORS["nothing behind"][1], context=context), 504)
 
 
-@needs("chromium")
+@needs("browser")
 def test_make_rehearse_serves_reloads_and_shows_nginxs_error_page(
     installed: Project, tmp_path: Path, tab: Tab
 ) -> None:

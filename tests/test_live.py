@@ -131,7 +131,7 @@ def visit_each_worker(site: Workers, path: str) -> None:
             assert http.get(f"{site.base}{path}{worker}").status_code == 200
 
 
-@needs("chromium")
+@needs("browser")
 def test_log_tail_log_level_and_announcement_reach_all_workers_and_pages(
     installed: Project, account: str, browser: Browser, tab: Tab, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from layout import assert_fits
 from needs import needs
 from playwright.sync_api import Browser, Page
 
-pytestmark = [needs("chromium"), pytest.mark.xdist_group("news")]  # which share a server
+pytestmark = [needs("browser"), pytest.mark.xdist_group("news")]  # which share a server
 
 HOSTILE = """\
 <script>window.hacked = 1</script>

@@ -661,6 +661,8 @@ def test_service_cannot_take_files_of_root(rooted: Container) -> None:
     places = " ".join(sorted({str(path.parent) for path in paths}))
     left = rooted.execute("sh", "-c", f"find {places} -mindepth 1 -maxdepth 1 -uid 0").stdout
     assert left == ""
+    # Or `make reload`, as other tests run it, would find this service, which is down.
+    rooted.engine("stop", "--time=60", rooted.name)
 
 
 def test_root_does_not_start_in_a_folder_of_others(engine: Engine, images: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import time
 import unicodedata
+from pathlib import Path
 
 from aiohttp import web
 
@@ -11,6 +12,7 @@ from package_name import server
 
 # % endfilter
 async def sleep(_request: web.Request) -> web.Response:
+    Path("sleeping").touch()  # noqa: ASYNC240
     while True:
         time.sleep(0.1)  # noqa: ASYNC251
 

@@ -3,12 +3,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
 
-from ..helpers import GUNICORN, STANDALONE, TIMEOUT
+from ..helpers import GUNICORN, TIMEOUT
 
 # % endfilter
 FOLDER = Path("run/sockets/bus")
@@ -24,19 +25,31 @@ async def test_workers_meet_by_default_in_the_working_directory(
     assert os.stat(FOLDER).st_mode & 0o777 == 0o700  # noqa: PTH116
 
 
-@pytest.mark.parametrize("server", [STANDALONE, GUNICORN], ids=["standalone", "gunicorn"])
-def test_server_exits_with_one_sentence_if_the_folder_was_made_by_others(
-    server: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def folder_of_others(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make the folder as another user could. Return the message about it."""
     monkeypatch.setenv("BUS_URL", "local:")
-    monkeypatch.setenv("BIND", "unix:server.sock")
     FOLDER.mkdir(mode=0o777, parents=True)
     if os.geteuid() == 0:
         os.chown(FOLDER, 65534, -1)
         FOLDER.chmod(0o700)
-    done = subprocess.run(server, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    return f"Cannot start, set BUS_URL: {FOLDER} is not a folder of this user alone, with mode 700"
+
+
+async def test_application_does_not_start_if_the_folder_was_made_by_others(
+    folder_of_others: str,
+) -> None:
+    runner = web.AppRunner(create_app())
+    with pytest.raises(SystemExit, match=f"^{folder_of_others}$"):
+        await runner.setup()
+    await runner.cleanup()
+
+
+def test_gunicorn_exits_with_one_sentence_if_the_folder_was_made_by_others(
+    folder_of_others: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIND", "unix:server.sock")
+    done = subprocess.run(GUNICORN, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 1
-    assert done.stderr == (
-        f"Cannot start, set BUS_URL: {FOLDER} is not a folder of this user alone, with mode 700\n"
-    )
+    assert done.stderr == folder_of_others + "\n"
     assert "Traceback" not in done.stdout

@@ -21,15 +21,13 @@ async def served(aiohttp_client: AiohttpClient) -> Client:
     return await aiohttp_client(echo_app())
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "deflate", "br", "x", "identity, gzip", ",x"])
-async def test_request_with_a_content_coding_gets_415(
-    served: Client, path: str, coding: str
-) -> None:
+async def test_request_with_a_content_coding_gets_415(served: Client, coding: str) -> None:
     headers = own(served) | {hdrs.CONTENT_ENCODING: coding}
-    async with served.post(path, data=b"x", headers=headers, compress=False) as response:
-        assert response.status == 415
-        assert response.headers[hdrs.ACCEPT_ENCODING] == "identity"
+    for path in PATHS:
+        async with served.post(path, data=b"x", headers=headers, compress=False) as response:
+            assert (path, response.status) == (path, 415)
+            assert response.headers[hdrs.ACCEPT_ENCODING] == "identity"
 
 
 async def test_second_content_coding_gets_415(served: Client) -> None:
@@ -86,7 +84,6 @@ async def test_media_type_is_accepted(served: Client, media_type: str) -> None:
         assert response.status == 200
 
 
-@pytest.mark.parametrize("path", ["/echo", "/nowhere", "/admin/login"])
 @pytest.mark.parametrize(
     "media_type",
     [
@@ -101,7 +98,7 @@ async def test_media_type_is_accepted(served: Client, media_type: str) -> None:
     ],
 )
 async def test_malformed_media_type_gets_415_and_is_not_parsed(
-    served: Client, monkeypatch: pytest.MonkeyPatch, path: str, media_type: str
+    served: Client, monkeypatch: pytest.MonkeyPatch, media_type: str
 ) -> None:
     parsed: list[str] = []
     parsestr = HeaderParser.parsestr
@@ -112,18 +109,20 @@ async def test_malformed_media_type_gets_415_and_is_not_parsed(
 
     monkeypatch.setattr(HeaderParser, "parsestr", parse)
     headers = own(served) | {hdrs.CONTENT_TYPE: media_type}
-    request = served.post(path, data=b"x", headers=headers, skip_auto_headers=["Accept"])
-    async with request as response:
-        assert response.status == 415
+    for path in ("/echo", "/nowhere", "/admin/login"):
+        request = served.post(path, data=b"x", headers=headers, skip_auto_headers=["Accept"])
+        async with request as response:
+            assert (path, response.status) == (path, 415)
     assert f"Content-Type: {media_type}" not in parsed
 
 
-@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("name", [hdrs.ACCEPT, hdrs.ORIGIN, hdrs.COOKIE, "X-Anything"])
-async def test_headers_of_more_than_32_kib_get_431(served: Client, path: str, name: str) -> None:
-    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n"
+async def test_headers_of_more_than_32_kib_get_431(served: Client, name: str) -> None:
     line = f"{name}: ".ljust(8000, "a") + "\r\n"
-    assert await raw_status(served, (head + line * 5 + "\r\n").encode()) == 431
+    for path in PATHS:
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n"
+        status = await raw_status(served, (head + line * 5 + "\r\n").encode())
+        assert (path, status) == (path, 431)
 
 
 async def test_headers_of_32_kib_are_accepted(served: Client) -> None:

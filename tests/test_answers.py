@@ -185,7 +185,7 @@ def test_several_bad_answers_get_a_sentence_each_and_nothing_else(
     assert (done.returncode, done.stderr) == (1, "")
     sentences = done.stdout.splitlines()
     words = ["keyword", *(["given as a template"] if late else []), "e-mail", "domain name"]
-    assert [word in line for word, line in zip(words, sentences, strict=True)] == [True] * len(words)
+    assert all(word in line for word, line in zip(words, sentences, strict=True))
     assert all(line.endswith(".") for line in sentences)
     assert list((tmp_path / "out").iterdir()) == []
 

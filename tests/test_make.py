@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -88,6 +89,10 @@ def test_make_production_installs_exactly_what_is_locked_for_production(bake: Ba
         path.write_text(right)
     project.make("production", "static")
     project.make("secret")
+    env_file = project.path / ".env"
+    assert env_file.stat().st_mode & 0o777 == 0o600
+    made = env_file.read_text()
+    assert re.fullmatch(r"ENVIRONMENT=production\nSECRET_KEYS=[\w-]{43}\n", made)
     found = distributions(project)
     assert found.pop("my-service") == "0.1.0"
     lock_names = locked(project.path / "requirements.txt")
@@ -103,6 +108,10 @@ def test_make_production_installs_exactly_what_is_locked_for_production(bake: Ba
     subprocess.run(command, check=True)
     project.make("production")
     assert distributions(project) == found | {"my-service": "0.1.0"}
+    assert env_file.read_text() == made
+    shutil.copy(project.path / ".env.example", env_file)
+    with pytest.raises(AssertionError, match="ENVIRONMENT is development in the .env that is here"):
+        project.make("production")
 
 
 def part(lock: str, name: str) -> str:

@@ -91,8 +91,7 @@ def test_make_production_installs_exactly_what_is_locked_for_production(bake: Ba
     project.make("secret")
     env_file = project.path / ".env"
     assert env_file.stat().st_mode & 0o777 == 0o600
-    made = env_file.read_text()
-    assert re.fullmatch(r"ENVIRONMENT=production\nSECRET_KEYS=[\w-]{43}\n", made)
+    assert re.fullmatch(r"ENVIRONMENT=production\nSECRET_KEYS=[\w-]{43}\n", env_file.read_text())
     found = distributions(project)
     assert found.pop("my-service") == "0.1.0"
     lock_names = locked(project.path / "requirements.txt")
@@ -106,12 +105,12 @@ def test_make_production_installs_exactly_what_is_locked_for_production(bake: Ba
     # Again, in the same place: something that is not needed any more goes.
     command = [*UV, "pip", "install", "--quiet", "--python", str(project.bin / "python"), "six"]
     subprocess.run(command, check=True)
-    project.make("production")
-    assert distributions(project) == found | {"my-service": "0.1.0"}
-    assert env_file.read_text() == made
     shutil.copy(project.path / ".env.example", env_file)
-    with pytest.raises(AssertionError, match="ENVIRONMENT is development in the .env that is here"):
+    with pytest.raises(
+        AssertionError, match=r"ENVIRONMENT is development in the \.env that is here"
+    ):
         project.make("production")
+    assert distributions(project) == found | {"my-service": "0.1.0"}
 
 
 def part(lock: str, name: str) -> str:

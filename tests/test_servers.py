@@ -14,6 +14,7 @@ from conftest import (
     client,
     free_port,
     gunicorn,
+    in_env_file,
     lines,
     standalone,
     started,
@@ -84,26 +85,18 @@ def test_make_run_and_make_serve_listen_where_env_file_says_and_stop_on_ctrl_c(
     installed: Project, tmp_path: Path
 ) -> None:
     """Whatever HOST a shell or conda exports; and they say which names look misspelt."""
-    env_file = installed.path / ".env"
-    before = env_file.read_text()
-    try:
-        for target in ("run", "serve"):
-            port = free_port()
-            ready = answers_at(f"http://127.0.0.1:{port}/livez")
-            given = f"PORT={port}\nHOST=127.0.0.1\nLOG_LEVEL=info\nALOWED_HOSTS=example.com\n"
-            env_file.write_text(before + given)
-            with started(
-                ["make", target],
-                tmp_path / target,
-                ready,
-                installed.path,
-                HOST="x86_64-conda-linux-gnu",
-            ) as server:
-                server.stop(signal.SIGINT)
-            assert "Traceback" not in server.output()
-            assert "ALOWED_HOSTS in .env is not a setting, but ALLOWED_HOSTS is" in server.output()
-    finally:
-        env_file.write_text(before)
+    for target in ("run", "serve"):
+        port = free_port()
+        ready = answers_at(f"http://127.0.0.1:{port}/livez")
+        given = {"PORT": str(port), "HOST": "127.0.0.1", "LOG_LEVEL": "info", "ALOWED_HOSTS": "x"}
+        stray = {"HOST": "x86_64-conda-linux-gnu"}
+        with (
+            in_env_file(installed, **given),
+            started(["make", target], tmp_path / target, ready, installed.path, **stray) as server,
+        ):
+            server.stop(signal.SIGINT)
+        assert "Traceback" not in server.output()
+        assert "ALOWED_HOSTS in .env is not a setting, but ALLOWED_HOSTS is" in server.output()
 
 
 def test_servers_that_others_reach_refuse_development(installed: Project, tmp_path: Path) -> None:

@@ -17,7 +17,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 # % filter replace("package_name", cookiecutter.package_name)
 import package_name
-from package_name.deployment import PLAIN_PATH, SOCKET_PATH, Deployment, check_reach
+from package_name.deployment import (
+    PLAIN_PATH,
+    SOCKET_PATH,
+    Deployment,
+    check_reach,
+)
 from package_name.environment import read
 from package_name.settings import load_settings
 from package_name.web.static import CODINGS, StaticFiles

@@ -135,7 +135,7 @@ def test_write_env_makes_one_for_production_where_there_is_none(
     main(["write-env"])
     assert read(Settings).secret_keys != first.secret_keys
     file.write_text("ENVIRONMENT=Development\n")
-    with pytest.raises(SystemExit, match="move it away, and `make production` makes one"):
+    with pytest.raises(SystemExit, match=r"move \.env away, and `make production` makes one"):
         main(["write-env"])
     assert file.read_text() == "ENVIRONMENT=Development\n"
 

@@ -179,7 +179,7 @@ def write_env() -> None:
     except FileExistsError:
         if read(Mode).development:
             raise SystemExit(
-                "ENVIRONMENT is development in the .env that is here: move it away, and"
+                "ENVIRONMENT is development in .env or the environment: move .env away, and"
                 " `make production` makes one for production"
             ) from None
     else:

@@ -33,7 +33,7 @@ class FromEnvironment(BaseSettings):
     def _ignore_case_of_choices(cls, value: object, info: ValidationInfo) -> object:
         annotation = cls.model_fields[str(info.field_name)].annotation
         if get_origin(annotation) is Literal and isinstance(value, str):
-            choices = {choice.lower(): choice for choice in get_args(annotation)}
+            choices = {str(choice).lower(): choice for choice in get_args(annotation)}
             return choices.get(value.lower(), value)
         return value
 

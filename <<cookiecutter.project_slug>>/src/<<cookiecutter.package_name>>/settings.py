@@ -45,8 +45,10 @@ def _words(value: object) -> object:
 
 
 def _peer(value: object) -> object:
-    if not isinstance(value, str) or value.lower() == "unix":
-        return value.lower() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    if value.lower() == "unix":
+        return "unix"
     try:
         return ip_network(value)
     except ValueError as error:

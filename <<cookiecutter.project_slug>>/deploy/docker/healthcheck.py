@@ -12,7 +12,7 @@ from package_name.environment import read
 
 # % endfilter
 # What prestart.sh has set, only the first process knows.
-for item in Path("/proc/1/environ").read_bytes().split(b"\0"):
+for item in filter(None, Path("/proc/1/environ").read_bytes().split(b"\0")):
     name, _, value = item.partition(b"=")
     os.environb[name] = value
 deployment = read(Deployment)

@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from package_name.environment import read
 
 # % endfilter
 # What prestart.sh has set, only the first process knows.
-for item in filter(None, Path("/proc/1/environ").read_bytes().split(b"\0")):
-    name, _, value = item.partition(b"=")
-    os.environb[name] = value
+with suppress(PermissionError):
+    for item in filter(None, Path("/proc/1/environ").read_bytes().split(b"\0")):
+        name, _, value = item.partition(b"=")
+        os.environb[name] = value
 deployment = read(Deployment)
 address = deployment.address
 if sys.argv[1] == "nginx":

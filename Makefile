@@ -14,15 +14,19 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## Bake the default project into demo/ (anew) and serve it at http://localhost:8080
+demo: ## Bake the default project into demo/ (anew) and serve it at http://localhost:8080, with an admin
 	@tests/system-packages.sh demo
 	@$(MAKE) --silent $(VENV)/installed
 	@rm -rf demo
 	@$(BIN)/cookiecutter --no-input --default-config --output-dir demo . >/dev/null
 	@echo "Installing demo/my-service"
 	@PATH="$(BIN):$$PATH" $(MAKE) --silent -C demo/my-service seed
+	@cd demo/my-service && password=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(12))') \
+		&& hash=$$(.venv/bin/python -c "from my_service.passwords import HASHER; print(HASHER.hash('$$password'))") \
+		&& echo "ADMIN_USERS='ada:$$hash'" >> .env \
+		&& echo "The admin is at http://localhost:$(PORT)/admin/, the name is ada, the password $$password"
 	@echo "Serving demo/my-service at http://localhost:$(PORT); Ctrl-C stops it"
-	@$(MAKE) --no-print-directory -C demo/my-service run PORT=$(PORT)
+	@$(MAKE) --no-print-directory -C demo/my-service run PORT=$(PORT) HOST=127.0.0.1
 
 check: lint ## Run the checks that need neither root nor a server
 	@PATH="$(BIN):$$PATH" $(BIN)/pytest --numprocesses auto -m quick

@@ -44,6 +44,6 @@ print("""
 
     cd << cookiecutter.project_slug >>
     make install    # into .venv
-    make dev        # http://localhost:8000, with live reload
+    make dev        # http://localhost:8080, with live reload
     make            # lists the other targets
 """)

@@ -192,6 +192,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+@contextmanager
+def in_env_file(project: Project, **settings: str) -> Iterator[None]:
+    """Have the project's .env say this too, for a while."""
+    path = project.path / ".env"
+    before = path.read_text()
+    path.write_text(before + "".join(f"{name}={value}\n" for name, value in settings.items()))
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
 @pytest.fixture(scope="session")
 def account(installed: Project) -> str:
     """The value of ADMIN_USERS with which ``ada`` signs in by PASSWORD, hashed by the project."""

@@ -122,7 +122,7 @@ def developing(
     port = free_port()
     url = f"http://localhost:{port}"
     ready = answers_at(f"{url}/livez")
-    command = ["make", "dev", f"DEV_PORT={port}", f"VENV={installed.path}/.venv"]
+    command = ["make", "dev", f"PORT={port}", f"VENV={installed.path}/.venv"]
     source = str(project.path / "src")  # found before that of the installed one
     with started(command, tmp_path / "log", ready, project.path, PYTHONPATH=source) as server:
         yield project, server, url

@@ -254,3 +254,20 @@ def test_each_file_of_deploy_is_named_by_the_readme_or_another_file(installed: P
     assert "nginx/error.$1" in others[deploy / "nginx/site.conf"]
     main = others[deploy / "supervisord/supervisord.conf"]
     assert '"supervisord/" ~ app_server ~ ".conf"' in main
+
+
+def test_no_script_reads_a_setting_by_itself(installed: Project) -> None:
+    """They ask the project, which knows .env and the defaults too."""
+    names = re.findall(
+        r"^([A-Z_]+)=", (installed.path / ".env.example").read_text(), flags=re.MULTILINE
+    )
+    assert "RUN_FOLDER" in names
+    deploy = installed.path / "deploy"
+    scripts = [installed.path / "Makefile", *deploy.glob("*.sh"), *(deploy / "docker").iterdir()]
+    read = {
+        (path.name, name)
+        for path in scripts
+        for name in re.findall(rf"\$[({{]?({'|'.join(names)})\b", path.read_text())
+    }
+    # Compose gives it by env_file alone, as there is no .env in the image.
+    assert read == {("compose.yaml", "TRUSTED_PROXIES")}

@@ -495,8 +495,13 @@ def test_prestart_is_read_before_the_server_starts(
 ) -> None:
     script = tmp_path / "prestart.sh"
     mount = f"--volume={script}:/app/prestart.sh:ro"
-    script.write_text("export WEB_CONCURRENCY=3\necho migrating in $PWD\n")
-    with serving(engine, images["site"], mount) as found:
+    port = free_port()
+    variables = f"export WEB_CONCURRENCY=3 LISTEN_PORT={port}\n"
+    script.write_text(f"{variables}echo migrating in $PWD\n")
+    env = PRODUCTION | {"LISTEN_ADDRESS": "127.0.0.1", "DRAIN_TIMEOUT": "2"}
+    with container(engine, images["site"], mount, port=port, env=env) as found:
+        wait_for(answers_at(f"{found.base}/livez"), "it to answer at the port of prestart.sh")
+        assert found.healthy()
         assert found.log().startswith("migrating in /app\n")
         wait_for(lambda: str(found.processes()).count("bin/gunicorn") == 4, "three workers")
     script.write_text("echo migrating\nfalse\necho done\n")
@@ -549,6 +554,10 @@ def test_a_wrong_setting_is_named(engine: Engine, images: dict[str, str]) -> Non
             assert found.wait() == 1
             assert "LOG_LEVEL: " in found.log()
             assert "SECRET_KEYS: " in found.log()
+        env = {"ENVIRONMENT": "development", "SECRET_KEYS": SECRET}
+        with container(engine, image, port=0, env=env) as found:
+            assert found.wait() == 1
+            assert "ENVIRONMENT=development is for this host alone" in found.log()
 
 
 def test_gunicorn_alone_on_the_port_of_a_platform(

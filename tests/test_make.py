@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -88,6 +89,9 @@ def test_make_production_installs_exactly_what_is_locked_for_production(bake: Ba
         path.write_text(right)
     project.make("production", "static")
     project.make("secret")
+    env_file = project.path / ".env"
+    assert env_file.stat().st_mode & 0o777 == 0o600
+    assert re.fullmatch(r"ENVIRONMENT=production\nSECRET_KEYS=[\w-]{43}\n", env_file.read_text())
     found = distributions(project)
     assert found.pop("my-service") == "0.1.0"
     lock_names = locked(project.path / "requirements.txt")
@@ -101,7 +105,9 @@ def test_make_production_installs_exactly_what_is_locked_for_production(bake: Ba
     # Again, in the same place: something that is not needed any more goes.
     command = [*UV, "pip", "install", "--quiet", "--python", str(project.bin / "python"), "six"]
     subprocess.run(command, check=True)
-    project.make("production")
+    shutil.copy(project.path / ".env.example", env_file)
+    with pytest.raises(AssertionError, match=r"ENVIRONMENT is development in \.env"):
+        project.make("production")
     assert distributions(project) == found | {"my-service": "0.1.0"}
 
 

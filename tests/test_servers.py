@@ -1,16 +1,20 @@
 """The project under every server, as a process of its own, over real sockets."""
 
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import (
     PRODUCTION,
+    TIMEOUT,
     Project,
     answers_at,
+    clean_environment,
     client,
     free_port,
     gunicorn,
+    in_env_file,
     lines,
     standalone,
     started,
@@ -77,14 +81,45 @@ def test_signal_stops_server_despite_an_idle_connection(installed: Project, tmp_
         assert "draining 1 connections" in [line["event"] for line in lines(server)]
 
 
-def test_make_run_and_make_serve_stop_on_ctrl_c(installed: Project, tmp_path: Path) -> None:
+def test_make_run_and_make_serve_listen_where_env_file_says_and_stop_on_ctrl_c(
+    installed: Project, tmp_path: Path
+) -> None:
+    """Whatever HOST a shell or conda exports; and they say which names look misspelt."""
     for target in ("run", "serve"):
         port = free_port()
         ready = answers_at(f"http://127.0.0.1:{port}/livez")
-        command = ["make", target, f"PORT={port}"]
-        with started(command, tmp_path / target, ready, installed.path) as server:
+        given = {"PORT": str(port), "HOST": "127.0.0.1", "LOG_LEVEL": "info", "ALOWED_HOSTS": "x"}
+        stray = {"HOST": "x86_64-conda-linux-gnu"}
+        with (
+            in_env_file(installed, **given),
+            started(["make", target], tmp_path / target, ready, installed.path, **stray) as server,
+        ):
             server.stop(signal.SIGINT)
         assert "Traceback" not in server.output()
+        assert "ALOWED_HOSTS in .env is not a setting, but ALLOWED_HOSTS is" in server.output()
+
+
+def test_servers_that_others_reach_refuse_development(installed: Project, tmp_path: Path) -> None:
+    """With .env as `make install` has made it, however they are told where to listen."""
+    for command, environment in (
+        (standalone(installed, "--host", "0.0.0.0"), {}),
+        (gunicorn(installed), {"HOST": "0.0.0.0"}),
+        (gunicorn(installed, "--bind", "0.0.0.0:0"), {}),
+        (["deploy/start.sh"], {"RUN_FOLDER": str(tmp_path / "run")}),
+    ):
+        done = subprocess.run(
+            command,
+            cwd=installed.path,
+            env=clean_environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        assert done.returncode == 1, command
+        (sentence,) = done.stderr.splitlines()
+        assert "as ENVIRONMENT=development is for this host alone: " in sentence
+    assert not (tmp_path / "run").exists()
 
 
 def test_production_refuses_the_key_of_the_example(installed: Project, tmp_path: Path) -> None:

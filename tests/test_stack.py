@@ -27,6 +27,7 @@ from conftest import (
     clean_environment,
     client,
     free_port,
+    in_env_file,
     listens,
     sign_in,
     upload,
@@ -345,13 +346,14 @@ def test_stack_stops_gracefully(app_server: str, installed: Project, tmp_path: P
         assert not list(site.run.rglob("*.sock"))
 
 
-def test_stack_starts_with_a_socket_as_its_output(installed: Project, tmp_path: Path) -> None:
-    """As under systemd, where it is the journal."""
+def test_stack_starts_with_a_socket_as_its_output_and_settings_of_env_file(
+    installed: Project, tmp_path: Path
+) -> None:
+    """As under systemd, where it is the journal; and it is found there by a reload."""
     ours, theirs = socket.socketpair()
-    with ours, TemporaryDirectory() as run:
+    with ours, TemporaryDirectory() as run, in_env_file(installed, RUN_FOLDER=run):
         port = free_port()
         variables = PRODUCTION | {
-            "RUN_FOLDER": run,
             "UPLOAD_FOLDER": str(tmp_path / "uploads"),
             "DATABASE_URL": f"sqlite:///{tmp_path}/data/app.db",
             "DRAIN_TIMEOUT": "1",
@@ -379,6 +381,7 @@ def test_stack_starts_with_a_socket_as_its_output(installed: Project, tmp_path: 
         try:
             ready = answers_at(f"http://127.0.0.1:{port}/readyz")
             wait_for(lambda: ready() or process.poll() is not None, "it to be ready")
+            installed.make("reload", **variables)
         finally:
             process.terminate()
             status = process.wait(TIMEOUT)

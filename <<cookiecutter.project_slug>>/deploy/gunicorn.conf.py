@@ -12,18 +12,20 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.systemd import sd_notify
 
 # % filter replace("package_name", cookiecutter.package_name)
-from package_name.deployment import Deployment
+from package_name.deployment import Deployment, check_reach
+from package_name.environment import read
 from package_name.logs import logging_config
-from package_name.settings import load_settings, read
+from package_name.settings import load_settings
 
 # Both are read here too, so that wrong ones stop the master with one message.
 settings = load_settings()
 deployment = read(Deployment)
+check_reach(settings, deployment.address)
 
 wsgi_app = "package_name.server:make_runner"
 # % endfilter
 # A platform gives PORT; a proxy on the same host is better reached by a Unix socket, by BIND.
-bind = deployment.bind or f"{deployment.host}:{deployment.port}"
+bind = deployment.address
 # One event loop fills one core. Two at least, so that one serves while the other is replaced.
 workers = deployment.web_concurrency
 # uvloop's event loop costs less CPU time than asyncio's own; it is not there on every platform.
@@ -66,8 +68,9 @@ async def _open_bus() -> None:
     await bus.close()
 
 
-def on_starting(_arbiter: Arbiter) -> None:
+def on_starting(arbiter: Arbiter) -> None:
     """Open what workers open at their start: a worker that cannot start is started again for ever."""
+    check_reach(settings, *arbiter.cfg.bind)  # which options may have set
     # % if cookiecutter.database == "postgresql"
     asyncio.run(_open_database())
     # % endif

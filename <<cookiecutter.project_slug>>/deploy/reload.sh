@@ -4,8 +4,11 @@ set -eu
 cd "$(dirname "$0")/.."
 name="<< cookiecutter.__service >>"
 title="<< cookiecutter.project_slug >>"
-run="${RUN_FOLDER:-run}"
 bin="${VENV:-.venv}/bin"
+run=
+if [ -x "$bin/python" ]; then # which it need not be where containers run
+    run="$("$bin/python" -m << cookiecutter.package_name >>.deployment run_folder)"
+fi
 engine="${ENGINE:-docker}"
 
 supervisor() {

@@ -17,8 +17,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 # % filter replace("package_name", cookiecutter.package_name)
 import package_name
-from package_name.deployment import PLAIN_PATH, SOCKET_PATH, Deployment
-from package_name.settings import load_settings, read
+from package_name.deployment import (
+    PLAIN_PATH,
+    SOCKET_PATH,
+    Deployment,
+    check_reach,
+)
+from package_name.environment import read
+from package_name.settings import load_settings
 from package_name.web.static import CODINGS, StaticFiles
 
 STATIC = Path(package_name.__file__).parent / "static"
@@ -75,6 +81,7 @@ def context() -> dict[str, object]:
     pool = deployment.app_server == "pool"
     names = [f"app_{number + 1}" for number in range(deployment.web_concurrency)]
     sockets = [run / SOCKETS / f"{name}.sock" for name in (names if pool else ["app"])]
+    check_reach(settings, f"unix:{sockets[0]}")
     if len(os.fsencode(sockets[-1])) > SOCKET_PATH:
         raise SystemExit(f"{sockets[-1]}: too long for the address of a socket; set RUN_FOLDER")
     networks = [str(network) for network in settings.trusted_proxies if network != "unix"]

@@ -2,8 +2,8 @@
 # Fill the files in and start nginx and the application under supervisord, in the foreground.
 set -eu
 cd "$(dirname "$0")/.."
-run="${RUN_FOLDER:-run}"
 bin="${VENV:-.venv}/bin"
+run="$("$bin/python" -m << cookiecutter.package_name >>.deployment run_folder)"
 PATH="$PATH:/usr/sbin"
 
 "$bin/python" deploy/render.py \

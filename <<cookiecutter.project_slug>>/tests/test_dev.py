@@ -1,6 +1,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -119,6 +120,36 @@ async def test_development_server_logs_what_ruff_finds_and_ends_it(
     assert all(".py:1:1: " in message for message in messages)  # not what ruff says of itself
 
 
+@pytest.mark.parametrize("taken", [0, 1], ids=["main", "live reload"])
+def test_development_server_names_the_port_that_is_taken(
+    monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    port = free_ports()
+    monkeypatch.setattr(sys, "argv", ["dev"])
+    monkeypatch.setenv("PORT", str(port))
+    with socket.create_server(("127.0.0.1", port + taken)), pytest.raises(SystemExit) as error:
+        dev.main()
+    assert re.fullmatch(
+        rf"Cannot listen on 127\.0\.0\.1:{port + taken} for .*: Address already in use; choose"
+        " another PORT, for example `make dev PORT=8090`",
+        str(error.value),
+    )
+
+
+def test_development_server_needs_a_port_after_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["dev", "--port=65535"])
+    with pytest.raises(SystemExit, match=r"127\.0\.0\.1:65536 for live reload"):
+        dev.main()
+
+
+def test_development_server_listens_for_others_only_if_they_are_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOST", "0.0.0.0")
+    with pytest.raises(SystemExit, match=r"Cannot listen on 0\.0\.0\.0:8080, .* DEV_ALLOW="):
+        dev.app_factory()
+
+
 def own_address() -> str | None:
     """Return the address of this machine in a network, if it is in one."""
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -155,11 +186,13 @@ async def test_development_server_answers_other_hosts_only_if_their_network_is_a
 ) -> None:
     port = free_ports()
     networks = {"nobody": "", "others": "203.0.113.0/24", "own": f"{own_address()}/32"}
-    command = [sys.executable, "-m", dev.__name__, "--port", str(port)]
+    local = {"PORT": str(port), "HOST": "127.0.0.1" if allowed == "nobody" else "0.0.0.0"}
+    local |= {"DEV_ALLOW": networks[allowed], "UPLOAD_FOLDER": str(tmp_path)}
+    command = [sys.executable, "-m", dev.__name__]
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=Path(__file__).parent.parent,
-        env=os.environ | {"DEV_ALLOW": networks[allowed], "UPLOAD_FOLDER": str(tmp_path)},
+        env=os.environ | local,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -49,7 +49,7 @@ def test_main_refuses_addresses_in_use_and_leaves_them_alone(tmp_path: Path) -> 
         tcp.listen()
         unix.bind(str(used))
         unix.listen()
-        with pytest.raises(SystemExit, match="Cannot listen on http:"):
+        with pytest.raises(SystemExit, match=r"Cannot listen on 127\.0\.0\.1:"):
             main([f"--port={tcp.getsockname()[1]}"])
         with pytest.raises(SystemExit, match="another server listens"):
             main([f"--path={used}"])
@@ -64,3 +64,38 @@ def test_main_refuses_a_path_that_cannot_become_a_socket(tmp_path: Path) -> None
     assert file.read_text() == "precious"
     with pytest.raises(SystemExit, match="Cannot listen"):
         main([f"--path={tmp_path / 'no' / 'folder'}"])
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "address"),
+    [
+        ("HOST=127.0.0.1\nPORT={port}", [], "127.0.0.1:{port}"),
+        ("HOST=::1\nPORT={port}", [], "[::1]:{port}"),
+        ("BIND=localhost:{port}", [], "localhost:{port}"),
+        ("BIND=unix:{folder}/used", [], "unix:{folder}/used"),
+        ("PORT={port}", ["--host=localhost"], "localhost:{port}"),
+        ("HOST=0.0.0.0", ["--port={port}"], "0.0.0.0:{port}"),
+    ],
+)
+def test_main_listens_where_the_settings_say(
+    tmp_path: Path, file: str, arguments: list[str], address: str
+) -> None:
+    """All addresses are in use, so that it says where."""
+    used = tmp_path / "used"
+    with socket.create_server(("", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
+        port = tcp.getsockname()[1]
+        with socket.create_server(("::1", port), family=socket.AF_INET6):
+            unix.bind(str(used))
+            unix.listen()
+            (tmp_path / ".env").write_text(file.format(port=port, folder=tmp_path))
+            with pytest.raises(SystemExit) as error:
+                main([argument.format(port=port) for argument in arguments])
+    where = address.format(port=port, folder=tmp_path)
+    assert str(error.value).startswith(f"Cannot listen on {where}: ")
+
+
+@pytest.mark.usefixtures("development")
+@pytest.mark.parametrize("argument", ["--host=0.0.0.0", "--host=::", "--path=app.sock"])
+def test_main_serves_development_to_this_host_alone(argument: str) -> None:
+    with pytest.raises(SystemExit, match="ENVIRONMENT=development is for this host alone"):
+        main([argument])

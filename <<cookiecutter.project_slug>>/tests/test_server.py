@@ -93,9 +93,9 @@ async def test_exhausted_file_descriptors_are_500_and_logged_not_404(tmp_path: P
 
 
 @asynccontextmanager
-async def serving(path: Path, port: int | None = None) -> AsyncIterator[asyncio.Task[None]]:
+async def serving(path: Path, *others: str) -> AsyncIterator[asyncio.Task[None]]:
     """Run serve() in this process; a signal to the process stops it."""
-    task = asyncio.create_task(server.serve(load_settings(), host=HOST, port=port, path=path))
+    task = asyncio.create_task(server.serve(load_settings(), *others, f"unix:{path}"))
     await until(lambda: task.done() or is_listening(path))
     yield task
     async with asyncio.timeout(TIMEOUT):
@@ -113,7 +113,7 @@ async def test_serve_listens_on_a_port_and_a_socket_at_once(
 ) -> None:
     caplog.set_level(logging.INFO, server.__name__)
     path = tmp_path / "server.sock"
-    async with serving(path, port=0):
+    async with serving(path, f"{HOST}:0"):
         tcp, unix = (each.message.removeprefix("listening on ") for each in caplog.records)
         assert unix == f"http://unix:{path}:"
         async with ClientSession() as client, client.get(f"{tcp}/livez") as response:

@@ -1,15 +1,32 @@
-"""Exit with 0 when /livez answers at an address as gunicorn has them: host:port or unix:path."""
+"""Exit with 0 when /livez answers: ``python healthcheck.py app``, or ``nginx`` for nginx's port."""
 
+import os
 import socket
 import sys
+from contextlib import suppress
 from http.client import HTTPConnection
+from pathlib import Path
 
-host, _, port = sys.argv[1].rpartition(":")
+# % filter replace("package_name", cookiecutter.package_name)
+from package_name.deployment import Deployment
+from package_name.environment import read
+
+# % endfilter
+# What prestart.sh has set, only the first process knows.
+with suppress(PermissionError):
+    for item in filter(None, Path("/proc/1/environ").read_bytes().split(b"\0")):
+        name, _, value = item.partition(b"=")
+        os.environb[name] = value
+deployment = read(Deployment)
+address = deployment.address
+if sys.argv[1] == "nginx":
+    address = f"{deployment.listen_address or '127.0.0.1'}:{deployment.listen_port}"
+host, _, port = address.rpartition(":")
 connection = HTTPConnection(host.strip("[]"), timeout=5)
-if host == "unix":
+if address.startswith("unix:"):
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.settimeout(5)
-    connection.sock.connect(port)
+    connection.sock.connect(address.removeprefix("unix:"))
 else:
     connection.port = int(port)
 connection.request("GET", "/livez")

@@ -4,11 +4,12 @@ import argparse
 import asyncio
 import signal
 from collections.abc import Sequence
-from pathlib import Path
 
 import uvloop
 
 from . import passwords
+from .deployment import Deployment, check_reach
+from .environment import read
 from .server import serve
 from .settings import load_settings
 
@@ -24,9 +25,9 @@ def port(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve until a signal comes, or make an account. Raises SystemExit when it cannot."""
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description="Serve the site.")
-    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--port", type=port, help="TCP port (default: 8080; 0 takes a free one)")
-    parser.add_argument("--path", type=Path, help="Unix socket; alone, no TCP port is opened")
+    parser.add_argument("--host", help="address to listen on (default: HOST)")
+    parser.add_argument("--port", type=port, help="TCP port (default: PORT; 0 takes a free one)")
+    parser.add_argument("--path", help="Unix socket; alone, no TCP port is opened")
     commands = parser.add_subparsers(metavar="", dest="command")
     account = commands.add_parser("hash-password", help="make an account for ADMIN_USERS")
     account.add_argument("name", nargs="?", default="admin", help="of the account (default: admin)")
@@ -34,12 +35,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.command:
         passwords.ask(args.name)
         return
-    if args.path is None or args.host is not None or args.port is not None:
-        args.host = args.host or "127.0.0.1"
-        args.port = 8080 if args.port is None else args.port
+    settings, deployment = load_settings(), read(Deployment)
+    addresses = []
+    if args.host is not None or args.port is not None:
+        number = deployment.port if args.port is None else args.port
+        addresses.append(f"{args.host or deployment.host}:{number}")
+    if args.path:
+        addresses.append(f"unix:{args.path}")
+    addresses = addresses or [deployment.address]
+    check_reach(settings, *addresses)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve(load_settings(), host=args.host, port=args.port, path=args.path))
+            runner.run(serve(settings, *addresses))
         except KeyboardInterrupt:  # before it served, or the second one
             raise SystemExit(128 + signal.SIGINT) from None
 

@@ -1,17 +1,23 @@
-"""What surrounds the application in production, as far as it can be set: gunicorn, nginx, users, paths.
+"""What surrounds the application, as far as it can be set: addresses, gunicorn, nginx, users, paths.
 
-Read by deploy/gunicorn.conf.py and deploy/render.py; described in .env.example.
+All that starts or asks a server reads this: ``python -m``, adev, gunicorn's configuration, and
+deploy/; shell scripts by ``python -m <package>.deployment NAME``. Described in .env.example.
 """
 
+import os
 import re
+import sys
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from secrets import token_urlsafe
+from typing import Annotated, Final, Literal, cast
 
-from pydantic import AfterValidator, Field, model_validator
-from pydantic_settings import BaseSettings
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
-from .settings import FROM_ENVIRONMENT
+from .environment import FromEnvironment, example, read
+from .settings import Mode, Settings
 
 SOCKET_PATH: Final = 107
 """Bytes that the address of a Unix socket may have."""
@@ -35,6 +41,16 @@ def _address(text: str) -> str:
     return f"[{address}]" if address.version == 6 else str(address)
 
 
+def _host(text: str) -> str:
+    return "localhost" if text.lower() == "localhost" else _address(text)
+
+
+def _bind(text: str) -> str:
+    if text and not re.fullmatch(r"unix:.+|[^:]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}", text):
+        raise ValueError("name an address with its port, or a socket after unix:")
+    return text
+
+
 def _user(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][\w.-]{0,31}", name):
         raise ValueError("this is not the name of a user")
@@ -44,15 +60,27 @@ def _user(name: str) -> str:
 PlainPath = Annotated[Path, AfterValidator(_plain)]
 
 
-class Deployment(BaseSettings):
+def stray_host() -> str | None:
+    """Return a HOST of the environment that is no address: conda and some shells export one."""
+    host = os.environ.get("HOST", "")
+    try:
+        _host(host)
+    except ValueError:
+        return host
+    return None
+
+
+class Deployment(FromEnvironment):
     """What can be set around the application. Raises pydantic.ValidationError, as Settings does."""
 
-    model_config = FROM_ENVIRONMENT
+    # Where the application listens.
+    bind: Annotated[str, AfterValidator(_bind)] = Field(
+        default="", examples=["unix:/run/my-service/app.sock"]
+    )
+    host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
+    port: Port = 8080
 
     # Of gunicorn.
-    bind: str = ""
-    host: str = "127.0.0.1"
-    port: Port = 8080
     web_concurrency: int = Field(default=2, ge=1, le=1000)
     worker_timeout: int = Field(default=30, ge=2)
     max_requests: int = Field(default=0, ge=0)
@@ -62,25 +90,112 @@ class Deployment(BaseSettings):
     service_user: Annotated[str, AfterValidator(_user)] = "<< cookiecutter.__service >>"
     nginx_group: Annotated[str, AfterValidator(_user)] = "www-data"
     run_folder: PlainPath = Path("run")
-    listen_address: Annotated[str, AfterValidator(_address)] = ""
-    listen_port: Port = 8000
-    tls_certificate: PlainPath | None = None
-    tls_key: PlainPath | None = None
+    listen_address: Annotated[str, AfterValidator(_address)] = Field(
+        default="", examples=["127.0.0.1"]
+    )
+    listen_port: Port = Field(default_factory=lambda known: known["port"], examples=["8080"])
+    tls_certificate: PlainPath | None = Field(default=None, examples=["certs/localhost.pem"])
+    tls_key: PlainPath | None = Field(default=None, examples=["certs/localhost.key"])
     tls_port: Port = 8443
     acme_folder: PlainPath = Path("run/acme")
     nginx_access_log: PlainPath = Path("/dev/stdout")
-    nginx_max_upload: Annotated[str, Field(pattern=r"^(\d+[kKmMgG]?)?$")] = ""
-    nginx_worker_processes: Annotated[str, Field(pattern=r"^(auto|[1-9]\d*)$")] = "auto"
+    nginx_max_upload: Annotated[str, Field(pattern=r"^(\d+[kKmMgG]?)?$", examples=["200m"])] = ""
+    nginx_worker_processes: Annotated[
+        str, BeforeValidator(str.lower), Field(pattern=r"^(auto|[1-9]\d*)$")
+    ] = "auto"
     nginx_worker_connections: int = Field(default=4096, ge=16)
     nginx_worker_open_files: int = Field(default=16384, ge=32)
+
+    @property
+    def address(self) -> str:
+        """Where the application listens, as gunicorn has it: host:port, or unix:path."""
+        return self.bind or f"{self.host}:{self.port}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where values come from: the environment, but for a stray HOST; and .env."""
+        env = cast(EnvSettingsSource, env_settings)
+        if stray_host():
+            env.env_vars = {key: value for key, value in env.env_vars.items() if key != "host"}
+        return init_settings, env, dotenv_settings
 
     @model_validator(mode="after")
     def _agree(self) -> "Deployment":
         if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("TLS_CERTIFICATE and TLS_KEY are set both or neither")
+            raise ValueError(
+                "TLS_CERTIFICATE and TLS_KEY are set both or neither; for example"
+                f" {example(Deployment, 'tls_certificate')} {example(Deployment, 'tls_key')}"
+            )
         if self.tls_certificate and self.tls_port == self.listen_port:
-            raise ValueError("TLS_PORT and LISTEN_PORT are the same")
+            raise ValueError(
+                "TLS_PORT and LISTEN_PORT are the same; for example LISTEN_PORT=80 TLS_PORT=443"
+            )
         if self.nginx_worker_open_files < 2 * self.nginx_worker_connections:
             # A request that is passed on is two connections.
-            raise ValueError("NGINX_WORKER_OPEN_FILES is at least twice NGINX_WORKER_CONNECTIONS")
+            raise ValueError(
+                "NGINX_WORKER_OPEN_FILES is at least twice NGINX_WORKER_CONNECTIONS; for example"
+                f" NGINX_WORKER_OPEN_FILES={2 * self.nginx_worker_connections}"
+            )
         return self
+
+
+def _is_of_this_host(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host.lower() == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_reach(settings: Settings, *addresses: str) -> None:
+    """Raise SystemExit if other hosts can reach an address (host:port, or unix:path) in development.
+
+    Behind a Unix socket is a proxy. DEV_ALLOW allows it.
+    """
+    for address in addresses:
+        if settings.development and not settings.dev_allow and not _is_of_this_host(address):
+            raise SystemExit(
+                f"Cannot listen on {address}, as ENVIRONMENT=development is for this host alone: set"
+                " ENVIRONMENT=production, as in the .env that `make production` makes where there is"
+                f" none, or allow others to connect, for example {example(Settings, 'dev_allow')}"
+            )
+
+
+def write_env() -> None:
+    """Write .env for production where there is none.
+
+    Raises SystemExit if the one that is there, or the environment, is for development.
+    """
+    try:
+        with open(".env", "x", opener=partial(os.open, mode=0o600)) as file:
+            file.write(f"ENVIRONMENT=production\nSECRET_KEYS={token_urlsafe(32)}\n")
+    except FileExistsError:
+        if read(Mode).development:
+            raise SystemExit(
+                "ENVIRONMENT is development in .env or the environment: move .env away, and"
+                " `make production` makes one for production"
+            ) from None
+    else:
+        print("Made .env for production, with a new key; .env.example has what else it may hold")
+
+
+def main(arguments: list[str]) -> None:
+    """Print a setting; or write .env. Raises SystemExit when a setting is wrong or unknown."""
+    match arguments:
+        case ["write-env"]:
+            write_env()
+        case [name] if name in Deployment.model_fields:
+            print(getattr(read(Deployment), name))
+        case _:
+            raise SystemExit(f"Name one of write-env, {', '.join(Deployment.model_fields)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import socket
 import sys
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
@@ -17,6 +18,8 @@ from aiohttp_devtools.runserver import runserver, serve
 
 from . import logs
 from .app import create_app
+from .deployment import Deployment, check_reach
+from .environment import doubts, read
 from .settings import Settings, load_settings
 from .web import guard
 from .web.body_log import body_log
@@ -25,7 +28,6 @@ from .web.proxy import peer_address
 
 logger = logging.getLogger(__name__)
 
-LOOPBACK = "127.0.0.1"
 TOOLBAR = "/_debugtoolbar"
 LINTER = (sys.executable, "-m", "ruff", "check", "--watch", "--output-format=concise", "--no-cache")
 
@@ -62,14 +64,30 @@ async def _linter(_app: web.Application) -> AsyncIterator[None]:
     await reporting
 
 
-def _load_settings() -> Settings:
-    settings = load_settings()
+def _load_settings() -> tuple[Settings, Deployment]:
+    settings, deployment = load_settings(), read(Deployment)
     if not settings.development:
         raise SystemExit("adev is for ENVIRONMENT=development; `make serve` is for production")
+    check_reach(settings, f"{deployment.host}:{deployment.port}")
     logs.configure(level=settings.log_level, json=False)
-    if not settings.dev_allow:
-        serve.HOST = LOOPBACK  # adev has no option for it yet: aio-libs/aiohttp-devtools#708
-    return settings
+    serve.HOST = deployment.host.strip("[]")  # not an option yet: aio-libs/aiohttp-devtools#708
+    return settings, deployment
+
+
+def _check_ports(host: str, port: int) -> None:
+    """Raise SystemExit if adev cannot listen on a port, or live reload on the next one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for number, what in ((port, "make dev"), (port + 1, "live reload, which takes the next port")):
+        try:
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, number))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise SystemExit(
+                f"Cannot listen on {host}:{number} for {what}: {reason}; choose another PORT, for"
+                " example `make dev PORT=8090`"
+            ) from None
 
 
 def app_factory() -> web.Application:
@@ -77,7 +95,8 @@ def app_factory() -> web.Application:
 
     adev calls this in a process of its own. Raises SystemExit when ENVIRONMENT is not development.
     """
-    app = create_app(_load_settings())
+    settings, _ = _load_settings()
+    app = create_app(settings)
     app.middlewares.append(body_log(limit=4096))
     app.on_response_prepare.append(_relax_policy)
     app.cleanup_ctx.append(_linter)
@@ -86,14 +105,18 @@ def app_factory() -> web.Application:
 
 
 def main() -> None:
-    """Run the application under adev, and live reload on the next port.
+    """Run the application under adev on HOST and PORT, and live reload on the next port.
 
-    Raises SystemExit when ENVIRONMENT is not development.
+    Raises SystemExit when ENVIRONMENT is not development, or a port is taken.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}.dev", description="Develop.")
-    parser.add_argument("--port", type=int, default=8000, help="TCP port (default: 8000)")
+    parser.add_argument("--port", type=int, help="TCP port (default: PORT)")
     port = parser.parse_args().port
-    settings = _load_settings()
+    settings, deployment = _load_settings()
+    port = deployment.port if port is None else port
+    _check_ports(serve.HOST, port)
+    for sentence in doubts():
+        logger.warning(sentence)
 
     @web.middleware
     async def check_peer(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from . import logs
 from .app import create_app
+from .environment import doubts
 from .settings import Settings, load_settings
 from .web.shutdown import Runner
 
@@ -32,6 +33,8 @@ async def make_runner(
     """
     settings = settings or load_settings()
     logs.configure(level=settings.log_level, json=not settings.development)
+    for sentence in doubts():
+        logger.warning(sentence)
     app = create_app(settings)
     # The garbage collector need not look again at what stays: it would stop everything for 50 ms.
     gc.freeze()
@@ -57,10 +60,18 @@ def _refuse_used_socket(path: Path) -> None:
     raise FileExistsError(f"another server listens on {path}")
 
 
-async def serve(
-    settings: Settings, *, host: str | None, port: int | None, path: Path | None
-) -> None:
-    """Serve on a TCP port, a Unix socket or both, until SIGINT or SIGTERM; then stop gracefully.
+def _site(runner: web.AppRunner, address: str) -> web.BaseSite:
+    """Return what will listen on an address. Raises FileExistsError if a socket is in use."""
+    if address.startswith("unix:"):
+        path = Path(address.removeprefix("unix:"))
+        _refuse_used_socket(path)
+        return web.UnixSite(runner, path)
+    host, _, port = address.rpartition(":")
+    return web.TCPSite(runner, host.strip("[]"), int(port))
+
+
+async def serve(settings: Settings, *addresses: str) -> None:
+    """Serve on addresses (host:port, or unix:path) until SIGINT or SIGTERM; then stop gracefully.
 
     A second signal ends the waiting, a third one the process. Raises SystemExit when an address
     cannot be listened on.
@@ -70,20 +81,13 @@ async def serve(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
-        sites: list[web.BaseSite] = []
-        if port is not None:
-            sites.append(web.TCPSite(runner, host, port))
-        if path is not None:
-            sites.append(web.UnixSite(runner, path))
-        for site in sites:
+        for address in addresses:
             try:
-                if path is not None and isinstance(site, web.UnixSite):
-                    _refuse_used_socket(path)
+                site = _site(runner, address)
                 await site.start()
             except OSError as error:
-                raise SystemExit(
-                    f"Cannot listen on {site.name} {error.strerror or error}"
-                ) from None
+                reason = error.strerror or error
+                raise SystemExit(f"Cannot listen on {address}: {reason}") from None
             logger.info("listening on %s", site.name)
         await stopped.wait()
 

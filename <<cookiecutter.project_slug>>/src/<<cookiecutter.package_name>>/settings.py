@@ -13,16 +13,15 @@ from pydantic import (
     ByteSize,
     Field,
     SecretStr,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
+from .environment import FromEnvironment, read
 from .passwords import Account, parse_account
 
 Peer = IPv4Network | IPv6Network | Literal["unix"]
-S = TypeVar("S", bound=BaseSettings)
 T = TypeVar("T")
 
 _ORIGIN: Final = re.compile(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?")
@@ -46,26 +45,26 @@ def _words(value: object) -> object:
 
 
 def _peer(value: object) -> object:
-    if not isinstance(value, str) or value == "unix":
+    if not isinstance(value, str):
         return value
+    if value.lower() == "unix":
+        return "unix"
     try:
         return ip_network(value)
     except ValueError as error:
-        raise ValueError(f"{error}; name networks such as 10.0.0.0/8, or unix") from None
+        raise ValueError(f"{error}; name networks, or unix") from None
 
 
 def _host(value: object) -> object:
     if re.fullmatch(r"\*|(\*\.)?[\w.-]+|\[[\da-fA-F:.]+\]", str(value), re.ASCII):
         return str(value).lower()
-    raise ValueError("name hosts without scheme and port, such as example.com or *.example.com")
+    raise ValueError("name hosts without scheme and port")
 
 
 def _origin(value: object) -> object:
     match = _ORIGIN.fullmatch(str(value).lower())
     if match is None or int(match[3] or 0) > 65535:
-        raise ValueError(
-            "name origins such as https://app.example.com, without a path, and hosts in ASCII (xn--...)"
-        )
+        raise ValueError("name origins without a path, and hosts in ASCII (xn--...)")
     scheme, host, port = match.groups()
     # Without the default port, as browsers send it.
     return f"{scheme}://{host}" + (f":{int(port)}" if port and int(port) != _PORTS[scheme] else "")
@@ -81,7 +80,7 @@ def _folder(path: Path) -> Path:
 def _bus(url: str) -> str:
     folder = url.removeprefix("local:")
     if folder == url or (folder and not folder.startswith("/")):
-        raise ValueError("name local: or a folder, such as local:/run/my-service/bus")
+        raise ValueError("name local: and an absolute folder, or none")
     if len(os.fsencode(folder)) > 80:  # of the 107 that the address of a socket may have
         raise ValueError("the folder's path is longer than 80 bytes")
     if folder and _folder(Path(folder)).exists() and Path(folder).stat().st_mode & 0o077:
@@ -91,7 +90,7 @@ def _bus(url: str) -> str:
 
 def _location(path: str) -> str:
     if path and not re.fullmatch(r"/[\w/-]*", path, re.ASCII):
-        raise ValueError("name a location of nginx, such as /_files/")
+        raise ValueError("name a location of nginx")
     return path
 
 
@@ -99,7 +98,7 @@ def _location(path: str) -> str:
 def _sqlite_url(url: str) -> str:
     file = re.fullmatch("sqlite:///([^:?#]+)", url)
     if not file:
-        raise ValueError("name a file, such as sqlite:///data/app.db or sqlite:////srv/app.db")
+        raise ValueError("name a file, after three slashes")
     _folder(Path(file[1]).parent)
     return url
 
@@ -116,10 +115,7 @@ def _postgresql_url(url: SecretStr) -> SecretStr:
             return url
     except ValueError:  # of the port, which is looked at last; it may quote the password
         pass
-    raise ValueError(
-        "name a database, such as postgresql://user:password@host:5432/name;"
-        " in the password, write / ? # @ : as %2F %3F %23 %40 %3A"
-    )
+    raise ValueError("name a database; in the password, write / ? # @ : as %2F %3F %23 %40 %3A")
 
 
 # % endif
@@ -127,27 +123,27 @@ Many = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
 """Several values, separated by commas or spaces."""
 
 
-FROM_ENVIRONMENT: Final = SettingsConfigDict(
-    env_file=".env",
-    env_file_encoding="utf-8",
-    env_ignore_empty=True,
-    extra="ignore",  # .env may hold what other programs read
-    frozen=True,
-    hide_input_in_errors=True,
-)
+class Mode(FromEnvironment):
+    """What decides between development and production."""
+
+    environment: Literal["development", "production"] = "production"
+
+    @property
+    def development(self) -> bool:
+        """True where what helps developers may be shown to whoever asks."""
+        return self.environment == "development"
 
 
-class Settings(BaseSettings):
+class Settings(Mode):
     """What can be set from outside; every field is described in .env.example.
 
     Raises pydantic.ValidationError when a value is missing or wrong. The doors call load_settings()
     instead, which says the same in one message.
     """
 
-    model_config = FROM_ENVIRONMENT
-
-    environment: Literal["development", "production"] = "production"
-    secret_keys: Annotated[Many[SecretStr], Field(min_length=1)]
+    secret_keys: Annotated[
+        Many[SecretStr], Field(min_length=1, examples=["<printed by `make secret`>"])
+    ]
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     allowed_hosts: Annotated[Many[Annotated[str, BeforeValidator(_host)]], Field(min_length=1)] = (
@@ -156,9 +152,15 @@ class Settings(BaseSettings):
         "127.0.0.1",
         "[::1]",
     )
-    trusted_proxies: Many[Annotated[Peer, BeforeValidator(_peer)]] = ()
-    dev_allow: Many[Annotated[Peer, BeforeValidator(_peer)]] = ()
-    cors_origins: Many[Annotated[str, BeforeValidator(_origin)]] = ()
+    trusted_proxies: Many[Annotated[Peer, BeforeValidator(_peer)]] = Field(
+        default=(), examples=["10.0.0.0/8,unix"]
+    )
+    dev_allow: Many[Annotated[Peer, BeforeValidator(_peer)]] = Field(
+        default=(), examples=["192.168.1.0/24"]
+    )
+    cors_origins: Many[Annotated[str, BeforeValidator(_origin)]] = Field(
+        default=(), examples=["https://app.example.com"]
+    )
 
     keepalive_timeout: float = Field(default=75, gt=0, allow_inf_nan=False)
     read_timeout: float = Field(default=10, gt=0, allow_inf_nan=False)
@@ -183,7 +185,7 @@ class Settings(BaseSettings):
     database_statement_timeout: float = Field(default=10, gt=0, allow_inf_nan=False)
 
     # Of the news alone.
-    api_tokens: Many[SecretStr] = ()
+    api_tokens: Many[SecretStr] = Field(default=(), examples=["<printed by `make secret`>"])
 
     # % endif
     # Of the admin alone.
@@ -191,17 +193,14 @@ class Settings(BaseSettings):
         tuple[Annotated[Account, BeforeValidator(parse_account)], ...],
         NoDecode,
         BeforeValidator(_words),
-    ] = ()
+    ] = Field(default=(), examples=["<printed by `make password name=ada`>"])
     session_idle_timeout: int = Field(default=30 * 60, gt=0)
     session_lifetime: int = Field(default=12 * 60 * 60, gt=0)
     upload_folder: Annotated[Path, AfterValidator(_folder)] = Path("uploads")
     max_upload_size: ByteSize = Field(default=ByteSize(100 * 1024**2), gt=0)
-    accel_redirect: Annotated[str, AfterValidator(_location)] = ""
-
-    @property
-    def development(self) -> bool:
-        """True where what helps developers may be shown to whoever asks."""
-        return self.environment == "development"
+    accel_redirect: Annotated[str, AfterValidator(_location)] = Field(
+        default="", examples=["/_files/"]
+    )
 
     @field_validator("admin_users")
     @classmethod
@@ -215,7 +214,7 @@ class Settings(BaseSettings):
     @classmethod
     def _refuse_short_tokens(cls, tokens: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         if any(len(token.get_secret_value()) < 32 for token in tokens):
-            raise ValueError("a token has fewer than 32 characters; `make secret` prints one")
+            raise ValueError("a token has fewer than 32 characters")
         return tokens
 
     # % endif
@@ -227,12 +226,10 @@ class Settings(BaseSettings):
         for key in keys:
             text = key.get_secret_value()
             if len(text) < 32:
-                raise ValueError("a key has fewer than 32 characters; `make secret` prints one")
+                raise ValueError("a key has fewer than 32 characters")
             development = info.data.get("environment") == "development"
             if text.lower().startswith(DEVELOPMENT_KEY) and not development:
-                raise ValueError(
-                    "a key is for development, and ENVIRONMENT is not; `make secret` prints one"
-                )
+                raise ValueError("a key is for development, and ENVIRONMENT is not")
         return keys
 
 
@@ -245,20 +242,3 @@ def load_settings() -> Settings:
     Raises SystemExit: doors only.
     """
     return read(Settings)
-
-
-def read(kind: type[S]) -> S:
-    """Return settings of any kind, as load_settings does."""
-    try:
-        return kind()
-    except ValidationError as error:
-        wrong: dict[str, str] = {}
-        for item in error.errors(include_url=False, include_context=False, include_input=False):
-            name = str(item["loc"][0]).upper() if item["loc"] else "Together"
-            wrong.setdefault(name, item["msg"].removeprefix("Value error, "))
-        lines = [f"  {name}: {message}" for name, message in wrong.items()]
-        raise SystemExit("\n".join(["Cannot start, the settings are wrong:", *lines])) from None
-    except UnicodeDecodeError as error:
-        raise SystemExit(f"Cannot start, .env cannot be read: {error}") from None
-    except OSError as error:  # names the file, which may be .env or one that a setting names
-        raise SystemExit(f"Cannot start: {error}") from None

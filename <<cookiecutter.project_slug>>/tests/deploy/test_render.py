@@ -84,7 +84,7 @@ def test_render_puts_an_ipv6_address_in_brackets(
     render: Render, monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
     monkeypatch.setenv("LISTEN_ADDRESS", address)
-    assert "listen [::1]:8000;" in render("nginx/site.conf")
+    assert "listen [::1]:8080;" in render("nginx/site.conf")
 
 
 def test_render_enables_http2_in_the_syntax_of_the_installed_nginx(
@@ -108,13 +108,14 @@ def test_render_enables_http2_in_the_syntax_of_the_installed_nginx(
         (["nginx/none.conf"], {}, "No such file"),
         (["nginx/site.conf"], {"LOG_LEVEL": "LOUD"}, "LOG_LEVEL"),
         (["nginx/site.conf"], {"PORT": "x"}, "PORT"),
+        (["nginx/site.conf"], {"ENVIRONMENT": "development"}, "is for this host alone"),
         (["nginx/nginx.conf", "/proc/none"], {}, "No such file or directory; set RUN_FOLDER"),
         (["nginx/site.conf"], {"RUN_FOLDER": "/" + "x" * 100}, "set RUN_FOLDER"),
         (["nginx/site.conf", "run"], {"SERVICE_USER": "nobody-has-it"}, "SERVICE_USER: "),
         (["nginx/site.conf"], {"UPLOAD_FOLDER": "up loads; root /"}, "only letters, digits"),
     ],
     ids=[
-        *("no file", "unknown file", "wrong setting", "wrong deployment setting"),
+        *("no file", "unknown file", "wrong setting", "wrong deployment setting", "development"),
         *("unwritable folder", "overlong socket path", "unknown user", "unsafe path"),
     ],
 )

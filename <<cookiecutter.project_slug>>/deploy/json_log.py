@@ -21,9 +21,9 @@ from package_name.output import Output
 # % endfilter
 
 _FORMATS: Final = [
-    ("nginx", re.compile(r"(\d{4}/\d\d/\d\d [\d:]{8}) \[(\w+)\] (.*)"), "%Y/%m/%d %H:%M:%S"),
-    ("nginx", re.compile(r"nginx: ()\[(\w+)\] (.*)"), ""),
-    ("nginx", re.compile(r"nginx: ()()(.*)"), ""),
+    ("nginx.error", re.compile(r"(\d{4}/\d\d/\d\d [\d:]{8}) \[(\w+)\] (.*)"), "%Y/%m/%d %H:%M:%S"),
+    ("nginx.error", re.compile(r"nginx: ()\[(\w+)\] (.*)"), ""),
+    ("nginx.error", re.compile(r"nginx: ()()(.*)"), ""),
     ("supervisord", re.compile(r"([\d-]{10} [\d:]{8},\d{3}) (\w+) (.*)"), "%Y-%m-%d %H:%M:%S,%f"),
 ]
 _LEVELS: Final = {

@@ -29,10 +29,10 @@ def logged(output: bytes) -> list[dict[str, Any]]:
 
 
 LINES = [
-    ("2026/11/26 03:00:00 [error] 7#7: *1 failed", "nginx", "error", "7#7: *1 failed"),
-    ("2026/11/26 03:00:00 [emerg] 7#7: no", "nginx", "critical", "7#7: no"),
-    ("2026/11/26 03:00:00 [notice] 7#7: yes", "nginx", "info", "7#7: yes"),
-    ("nginx: [emerg] bind() failed", "nginx", "critical", "bind() failed"),
+    ("2026/11/26 03:00:00 [error] 7#7: *1 failed", "nginx.error", "error", "7#7: *1 failed"),
+    ("2026/11/26 03:00:00 [emerg] 7#7: no", "nginx.error", "critical", "7#7: no"),
+    ("2026/11/26 03:00:00 [notice] 7#7: yes", "nginx.error", "info", "7#7: yes"),
+    ("nginx: [emerg] bind() failed", "nginx.error", "critical", "bind() failed"),
     (
         "nginx: configuration file x test failed",
         "nginx",

@@ -424,11 +424,15 @@ def test_log_of_nginx_is_json_and_free_of_control_characters_whatever_is_sent(
         for name in ("User-Agent", "Referer", "Host", "X-Forwarded-For", "X-Request-ID"):
             host = "" if name == "Host" else "Host: localhost\n"
             ask(site.port, f"GET /static/site.css?{number}{name} HTTP/1.1\n{host}{name}: {text}\n")
+        # What nginx would quote in its error log.
+        ask(site.port, f"GET /static/%0a%1b%c2%9b HTTP/1.1\nHost: localhost\nReferer: {text}\n")
         ask(site.port, f"GET /static/site.css?{number}{text} HTTP/1.1\nHost: localhost\n")
     ask(site.port, "GET /static/site.css?last HTTP/1.1\nHost: localhost\n")
     site.wrote("/static/site.css?last", "nginx")
     logged = site.server.log.read_bytes()
-    lines = [json.loads(line) for line in logged.split(b"\n") if b'"logger":"nginx"' in line]
+    assert all(line.isprintable() for line in logged.decode().split("\n"))
+    all_lines = list(map(json.loads, logged.splitlines()))
+    lines = [line for line in all_lines if line["logger"] == "nginx"]
     for line in lines:
         for value in line.values():
             assert not re.search(

@@ -269,10 +269,8 @@ def test_no_request_is_lost_by_a_reload(site: Stack) -> None:
         clients.wait_for_all(4, 50)
     assert clients.failures == []
     # nginx asks another of the pool when one has gone, and nothing else goes wrong there.
-    output = site.server.output()[before:]
-    wrong = re.findall(
-        r"^\d{4}/\d\d/\d\d .* \[(?:error|crit|alert|emerg)\] .*", output, re.MULTILINE
-    )
+    lines = map(json.loads, site.server.output()[before:].splitlines())
+    wrong = [line["event"] for line in lines if line["logger"] == "nginx.error"]
     gone = "(2: No such file or directory) while connecting to upstream"
     pool = len(site.members()) > 1
     assert all(gone in line and pool for line in wrong), wrong
@@ -338,12 +336,18 @@ async def stop_while_busy(site: Stack, release: Path) -> tuple[str, int | None]:
 
 
 @pytest.mark.parametrize("app_server", ["gunicorn", "pool"])
-def test_stack_stops_gracefully(app_server: str, installed: Project, tmp_path: Path) -> None:
+def test_stack_stops_gracefully_and_logs_no_more_than_facts_in_json(
+    app_server: str, installed: Project, tmp_path: Path
+) -> None:
     with stack(installed, app_server, DRAIN_TIMEOUT="1") as site:
         assert run(stop_while_busy(site, tmp_path / "release")) == ("released", 1001)
         assert site.server.process.wait(TIMEOUT) == 0
         wait_for(lambda: not site.server.group(), "the last process to end")
         assert not list(site.run.rglob("*.sock"))
+        lines = [json.loads(line) for line in site.server.output().splitlines()]
+    assert all({"timestamp", "level", "logger", "event"} <= set(line) for line in lines)
+    assert [line for line in lines if line["level"] not in {"debug", "info"}] == []
+    assert {"nginx", "access", "supervisord"} <= {line["logger"] for line in lines}
 
 
 def test_stack_starts_with_a_socket_as_its_output_and_settings_of_env_file(

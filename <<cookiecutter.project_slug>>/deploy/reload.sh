@@ -58,7 +58,7 @@ else
     for container in $containers; do
         # Compose's nginx has nothing to replace. What prestart.sh has set, only the first process knows.
         # shellcheck disable=SC2016 # of the inner shell
-        $engine exec "$container" sh -c 'grep -q ^nginx /proc/1/cmdline ||
+        $engine exec "$container" sh -c 'grep -q nginx /proc/1/cmdline ||
             xargs -0 -a /proc/1/environ sh -c "exec env \"\$@\" deploy/reload.sh" env'
     done
 fi

@@ -8,18 +8,7 @@ PATH="$PATH:/usr/sbin"
 
 "$bin/python" deploy/render.py \
     nginx/nginx.conf nginx/site.conf supervisord/supervisord.conf "$run"
-# nginx and supervisord open their standard output anew, which cannot be done with a socket (the
-# journal's), and would overwrite what is in a file.
-if [ -S /dev/fd/1 ] || [ -f /dev/fd/1 ]; then
-    rm -f "$run/output"
-    mkfifo -m 600 "$run/output"
-    (
-        trap '' INT TERM HUP
-        exec cat "$run/output"
-    ) &
-    exec >"$run/output" 2>&1
-fi
-nginx -t -q -e stderr -c "$(realpath "$run")/nginx.conf"
+"$bin/python" deploy/json_log.py nginx -t -q -e stderr -c "$(realpath "$run")/nginx.conf"
 # % if cookiecutter.database != "none"
 # Once, and not in each process; by the user who will use them. A container's prestart.sh has done it.
 if [ ! -f prestart.sh ]; then
@@ -33,4 +22,4 @@ fi
 # Each open page is a connection, and that a file.
 # shellcheck disable=SC3045 # dash has these too
 ulimit -S -n "$(ulimit -H -n)"
-exec "$bin/supervisord" -c "$run/supervisord.conf"
+exec "$bin/python" deploy/json_log.py "$bin/supervisord" -c "$run/supervisord.conf"

@@ -1,7 +1,9 @@
 import fcntl
 import os
+import pty
 import signal
 import socket
+import tty
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -109,6 +111,48 @@ def test_reader_that_has_left_is_not_an_error(ends: Ends) -> None:
     output = log()
     os.dup2(os.open(os.devnull, os.O_RDONLY), reader)
     output.write("line\n")
+
+
+@pytest.fixture(params=["own", "another user's"])
+def terminal(request: pytest.FixtureRequest) -> Iterator[Ends]:
+    """Give the end of a terminal that shows, and a function that returns a log to the other end."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    own = os.geteuid()
+    if request.param == "another user's":
+        os.fchmod(slave, 0)
+        if own == 0:
+            os.seteuid(NOBODY)
+    with os.fdopen(slave, "w") as stream:
+        yield master, lambda: Output(stream, notice)
+    os.close(master)
+    os.seteuid(own)
+
+
+async def test_terminal_that_nobody_reads_does_not_stop_the_program(terminal: Ends) -> None:
+    master, log = terminal
+    number = 1000
+    child = os.fork()
+    if child == 0:
+        output = log()
+        for _ in range(number):
+            output.write("x" * 1000 + "\n")
+        os._exit(0)
+    try:
+        await until(lambda: os.waitpid(child, os.WNOHANG)[0])
+    except TimeoutError:
+        os.kill(child, signal.SIGKILL)
+        raise
+    output, found = log(), b""
+
+    def is_told() -> bool:
+        nonlocal found
+        found += read_all(master)
+        output.write("after\n")
+        return found.endswith(b"after\n")
+
+    await until(is_told)
+    assert found.count(b"x") < number * 1000
 
 
 async def request_all(path: Path) -> None:

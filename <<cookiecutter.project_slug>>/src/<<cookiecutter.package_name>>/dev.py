@@ -24,6 +24,7 @@ from .settings import Settings, load_settings
 from .web import guard
 from .web.body_log import body_log
 from .web.headers import CSP, POLICY
+from .web.hosts import origin
 from .web.proxy import peer_address
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,11 @@ async def _relax_policy(request: web.Request, response: web.StreamResponse) -> N
     if request.path.startswith(TOOLBAR):  # its own pages are made of inline scripts
         response.headers.pop(CSP, None)  # a 304 has none
         return
-    live_reload = f"{request.url.host}:{(request.url.port or 80) + 1}"
+    try:
+        _, host, port = origin(f"http://{request.host}")
+    except ValueError:  # the response says so
+        return
+    live_reload = f"{host}:{port + 1}"
     policy = POLICY | {
         "connect-src": f"'self' ws://{live_reload}",
         "script-src": f"'self' http://{live_reload}",

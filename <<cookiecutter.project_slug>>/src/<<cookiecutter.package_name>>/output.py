@@ -19,17 +19,17 @@ PIPE_SIZE: Final = 1024**2
 _DEFAULT_PIPE_SIZE: Final = 64 * 1024
 
 
-def _pipe(descriptor: int) -> int:
-    """Return a new descriptor of the same pipe, whose writes do not block.
+def _open_again(descriptor: int) -> int:
+    """Return a new descriptor of the same pipe or terminal, whose writes do not block.
 
-    The pipe is opened again, as the mode of ``descriptor`` itself is shared with other programs. Where
-    that is forbidden, a service manager made the pipe, for this service alone.
+    It is opened again, as the mode of ``descriptor`` itself is shared with other programs. Where that
+    is forbidden, a service manager made it, for this service alone.
     """
     with suppress(OSError):
         if fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) == _DEFAULT_PIPE_SIZE:
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
     try:
-        return os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK)
+        return os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         os.set_blocking(descriptor, False)
         return os.dup(descriptor)
@@ -48,13 +48,13 @@ def _write_to_pipe(pipe: int, data: bytes) -> int:
 
 
 class Output:
-    """Whole lines to a stream. A line that a full pipe or socket does not take is dropped.
+    """Whole lines to a stream. A line that a full pipe, socket or terminal does not take is dropped.
 
     ``notice(number)`` returns the line that tells how many, before the next one that is taken.
     """
 
     def __init__(self, stream: TextIO, notice: Callable[[int], bytes]) -> None:
-        """Write to the descriptor of ``stream``, or to a new one for the same pipe."""
+        """Write to the descriptor of ``stream``, or to a new one for the same pipe or terminal."""
         self._send = self._sender(stream)
         self._notice = notice
         self._lock = threading.Lock()
@@ -74,9 +74,13 @@ class Output:
             weakref.finalize(self, connection.close).atexit = False  # others log at exit
             return lambda data: connection.send(data, socket.MSG_DONTWAIT)
         if stat.S_ISFIFO(mode):
-            pipe = _pipe(descriptor)
+            pipe = _open_again(descriptor)
             weakref.finalize(self, os.close, pipe).atexit = False
             return lambda data: _write_to_pipe(pipe, data)
+        if os.isatty(descriptor):
+            terminal = _open_again(descriptor)
+            weakref.finalize(self, os.close, terminal).atexit = False
+            return lambda data: os.write(terminal, data)
         return lambda data: os.write(descriptor, data)
 
     def write(self, line: str | bytes) -> None:

@@ -274,6 +274,48 @@ async def test_other_method_is_405(client: Client) -> None:
         assert set(response.headers[hdrs.ALLOW].split(",")) == {"DELETE", "GET", "HEAD", "PUT"}
 
 
+async def test_change_of_another_version_than_the_client_names_is_412(client: Client) -> None:
+    item = await create(client)
+    path = f"/api/news/{item['id']}"
+    async with client.get(path, headers=WRITER) as response:
+        tag = response.headers[hdrs.ETAG]
+        before = await response.read()
+    assert tag.startswith('"')
+
+    async def ask(method: str, **headers: str) -> int:
+        everything = WRITER | {name.replace("_", "-"): value for name, value in headers.items()}
+        where = f"{path}?version=1" if method == "DELETE" else path
+        body = draft("Changed", version=1) if method == "PUT" else None
+        async with client.request(method, where, json=body, headers=everything) as response:
+            return response.status
+
+    for method in ("PUT", "DELETE"):
+        for value in ('"other"', f"W/{tag}", '"other", W/"x"', "nonsense"):
+            assert await ask(method, If_Match=value) == 412
+        for value in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+            assert await ask(method, If_None_Match=value) == 412
+        assert await ask(method, If_Match=tag, If_None_Match=tag) == 412
+    async with client.get(path, headers=WRITER) as response:
+        assert await response.read() == before
+    assert await ask("PUT", If_Match=f'"other", {tag}', If_None_Match='"other"') == 200
+    # Changed by now, as the version says, too.
+    assert await ask("PUT", If_Match=tag) == 412
+    assert await ask("DELETE", If_Match=tag) == 412
+    assert await ask("PUT", If_Match="*") == 409
+    async with client.get(path, headers=WRITER) as response:
+        new = response.headers[hdrs.ETAG]
+    assert new != tag
+    async with client.delete(
+        f"{path}?version=2", headers=WRITER | {hdrs.IF_MATCH: new}
+    ) as response:
+        assert response.status == 204
+    assert await ask("PUT", If_Match=new) == 404
+    # The id may be used again, by another item.
+    again = await create(client)
+    async with client.get(f"/api/news/{again['id']}") as response:
+        assert response.headers[hdrs.ETAG] not in {tag, new}
+
+
 async def test_response_to_a_token_is_not_stored_by_caches(client: Client) -> None:
     for headers, cached in (({}, "private, no-cache"), (WRITER, "no-store")):
         async with client.get("/api/news", headers=headers) as response:

@@ -66,19 +66,58 @@ def test_html_is_at_most_20_times_as_long() -> None:
         assert len(to_html(text[:LONGEST_BODY])) < 20 * LONGEST_BODY
 
 
+LINK = "[a](" + "x" * 300
+
+
+def filled(unit: str, before: str = "", after: str = "") -> str:
+    """Return a text of the greatest length that repeats a unit."""
+    count = (LONGEST_BODY - len(before) - len(after)) // len(unit)
+    return before + unit * count + after
+
+
 @pytest.mark.parametrize(
-    "unit", [*("![", "[", "*a ", "_*", "- a\n", "a\n=\n", "&"), ">" * 20 + "a\n" * 1000]
+    "text",
+    [
+        *map(
+            filled,
+            ("![", "[", "*a ", "_*", "- a\n", "a\n=\n", "&", "**![", "a\n\n", "[a](", "\n#\n"),
+        ),
+        filled("a\n", ">" * 20),
+        filled(LINK[:34]),
+        filled(LINK),
+        *(
+            filled(unit, "![" * 18, "](y)" * 18)
+            for unit in (LINK, "<a:b>", "\\*", "[a](b)", "`a` ")
+        ),
+        filled('[a](b "', "[" * 18),
+    ],
+    ids=lambda text: text[:40],
 )
-def test_text_that_takes_too_many_steps_is_shown_as_it_is_written(unit: str) -> None:
-    text = (unit * LONGEST_BODY)[:LONGEST_BODY]
+def test_text_that_takes_too_much_work_is_shown_as_it_is_written(text: str) -> None:
     assert to_html(text) == f"<pre>{escape(text)}</pre>"
     assert isinstance(summary(text), str)
+
+
+def test_beginning_that_takes_too_much_work_has_no_summary() -> None:
+    assert summary("![" * 18 + "[a](" * 210) == ""
+
+
+def test_hosts_of_links_are_encoded_without_idna() -> None:
+    text = "[a](http://m\xfcnchen.example/%C3%BC?%41%zz) <http://m\xfcnchen.example>"
+    html = to_html(text)
+    assert 'href="http://m%C3%BCnchen.example/%C3%BC?%41%25zz"' in html
+    assert ">http://m\xfcnchen.example</a>" in html
 
 
 def test_long_text_with_much_markup_is_rendered() -> None:
     text = "An *ordinary* paragraph of [text](https://example.com).\n\n" * 870
     assert LONGEST_BODY - 1000 < len(text) < LONGEST_BODY
     assert to_html(text).count("<em>") == 870
+    changes = (
+        "- [#1](https://example.com/1) **Mend** `a` by [@b](https://example.com/b), *thanks*!\n"
+    )
+    assert to_html(changes * 600).count("<strong>") == 600
+    assert to_html("- a\n  - b\n    - c\n" * 100).count("<li>") == 300
 
 
 def test_entities_that_are_invalid_in_xml_are_replaced() -> None:

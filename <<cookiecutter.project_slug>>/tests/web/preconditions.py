@@ -109,6 +109,22 @@ PRECONDITIONS: Final = [
     Case({"If-Modified-Since": NEW}, 304, nginx=200),
     Case({"If-Modified-Since": OLD}, 200),
     Case({"If-Modified-Since": "not a date"}, 200),
+    # Of dates, the three forms of section 5.6.7, which are in GMT.
+    *(
+        Case({"If-Unmodified-Since": date}, 412)
+        for date in ("Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994")
+    ),
+    *(
+        Case({"If-Unmodified-Since": f"Sun, 06 Nov 1994 08:49:37{zone}"}, 200, nginx=412)
+        for zone in (" +0000", " -0000", " +1400", " UTC", " EST", " GMT+1", "", " gmt")
+    ),
+    *(
+        Case({"If-Unmodified-Since": f"{date} GMT"}, 200, nginx=412)
+        for date in (
+            *("06 Nov 1994 08:49:37", "Sun, 6 Nov 1994 08:49:37", "Sun, 06 Nov 94 08:49:37"),
+            *("Sun, 31 Feb 1994 08:49:37", "Sun, 06 Nov 1994 25:49:37", "Sun, 06 Nov 1994 08:49"),
+        )
+    ),
     # Their order (section 13.2.2): a date does not count beside an entity tag.
     Case({"If-Match": "{etag}", "If-Unmodified-Since": OLD}, 200, nginx=412),
     Case({"If-Match": '"other"', "If-None-Match": "{etag}"}, 412),

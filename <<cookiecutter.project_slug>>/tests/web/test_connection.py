@@ -11,11 +11,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from pytest_aiohttp import AiohttpClient
+from structlog.testing import LogCapture
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
 from package_name.live import sockets
-from package_name.web import connection
+from package_name.web import connection, shutdown
 from package_name.web.connection import HALF_CLOSED_TIMEOUT
 from package_name.web.shutdown import Runner
 
@@ -100,6 +101,9 @@ class Served:
             await self.turns.acquire()
         return response
 
+    async def target(self, request: web.Request) -> web.Response:
+        return web.Response(text=f"{request.scheme}://{request.host}")
+
     async def large(self, _request: web.Request) -> web.Response:
         self.requests += 1
         return web.Response(body=bytes(LARGE))
@@ -110,6 +114,7 @@ class Served:
         app.router.add_get("/held", self.held)
         app.router.add_get("/large", self.large)
         app.router.add_get("/stream", self.stream)
+        app.router.add_get("/target", self.target)
         app.router.add_post("/echo", echo)
         runner = Runner(app)
         await runner.setup()
@@ -212,6 +217,95 @@ async def test_websocket_is_closed_when_the_client_stops_sending(
             assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
             writer.write_eof()
             await reader.read()
+
+
+@pytest.mark.usefixtures("_no_timeout")
+@pytest.mark.parametrize("protocol", ["websocket", "h2c", "other"])
+async def test_half_closed_client_gets_the_response_to_an_upgrade_that_is_not_accepted(
+    served: Served, protocol: str
+) -> None:
+    head = f"GET /held HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n"
+    own = b"Origin: http://localhost\r\n\r\n"
+    reader, writer = await served.send("tcp", head.encode() + own)
+    with closing(writer):
+        writer.write_eof()
+        await until(lambda: served.requests)
+        await run_due_callbacks()
+        served.turns.release()
+        async with asyncio.timeout(TIMEOUT):
+            assert (await reader.read()).endswith(b"\r\n\r\nheld")
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        (b"GET http://example.com:81/target?a", b"", 200),
+        (b"GET http://example.com?a", b"evil.example", 200),
+        (b"GET HTTP://EXAMPLE.COM./target", b"evil.example", 200),
+        (b"GET http://xn--fiqs8s/target", b"localhost", 200),
+        (b"GET http://xn--a/target", b"localhost", 421),
+        (b"GET http://evil.example/target", b"localhost", 421),
+        (b"GET http://[::1]:80/target", b"localhost", 200),
+        (b"GET http://[::2]/target", b"localhost", 421),
+        (b"GET http://user@localhost/target", b"localhost", 400),
+        (b"GET http://%E4%B8%AD/target", b"localhost", 400),
+        (b"GET http://" + b"x" * 8000 + b"/target", b"localhost", 400),
+        (b"GET http://localhost/target", b"not a host", 400),
+        (b"GET http://localhost:99999/target", b"localhost", 400),
+        (b"GET http:///target", b"localhost", 400),
+        (b"GET http://[/target", b"localhost", 400),
+        (b"CONNECT xn--a:80", b"localhost", 421),
+        (b"CONNECT localhost:80", b"localhost", 405),
+        (b"CONNECT user@localhost:80", b"localhost", 400),
+        (b"CONNECT /target", b"localhost", 400),
+    ],
+)
+async def test_host_in_the_target_replaces_host(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    access_log: LogCapture,
+    target: bytes,
+    host: bytes,
+    status: int,
+) -> None:
+    """It is answered and logged, whatever it is (RFC 9112, section 3.2.2)."""
+    monkeypatch.setenv("ALLOWED_HOSTS", "example.com, localhost, [::1], xn--fiqs8s")
+    served = Served(tmp_path / "server.sock")
+    async with served.running():
+        head = target + b" HTTP/1.1\r\nConnection: close\r\nHost: " + host + b"\r\n\r\n"
+        reader, writer = await asyncio.open_connection(*served.tcp.getsockname())
+        with closing(writer):
+            writer.write(head)
+            async with asyncio.timeout(TIMEOUT):
+                response = await reader.read()
+    assert int(response.split()[1]) == status, response
+    if status == 200 and b"/target" in target:
+        authority = target.split(b"/")[2]
+        assert response.partition(b"\r\n\r\n")[2] == b"http://" + authority
+    assert [line["status"] for line in access_log.entries] == [status]
+
+
+async def test_target_with_a_host_is_the_site_of_a_form(served: Served) -> None:
+    for origin, status in ((b"http://localhost:8080", b"200"), (b"http://localhost", b"403")):
+        head = b"POST http://localhost:8080/echo HTTP/1.1\r\nConnection: close\r\nOrigin: " + origin
+        reader, writer = await served.send("tcp", head + b"\r\nContent-Length: 0\r\n\r\n")
+        with closing(writer):
+            async with asyncio.timeout(TIMEOUT):
+                assert (await reader.read()).split()[1] == status
+
+
+async def test_connection_whose_task_fails_is_closed(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("of a test")
+
+    monkeypatch.setattr(shutdown, "in_origin_form", fail)
+    reader, writer = await served.send("tcp", GET)
+    with closing(writer):
+        async with asyncio.timeout(TIMEOUT):
+            assert await reader.read() == b""
+    assert "a connection has failed" in caplog.text
 
 
 @pytest.mark.usefixtures("_no_timeout")

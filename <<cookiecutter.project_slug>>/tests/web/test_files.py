@@ -1,4 +1,5 @@
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,8 @@ Write = Callable[[bytes], None]
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
+    date = time.time() - 10
+    os.utime(path, (date, date))
     return path
 
 
@@ -102,6 +105,22 @@ async def test_resumed_download_of_a_changed_file_starts_over(
     status, headers, body = await ask(headers=resume)
     assert (status, body) == (200, changed)
     assert headers[validator] != resume[hdrs.IF_RANGE]
+
+
+async def test_date_in_if_range_has_to_be_older_than_a_second_and_in_gmt(
+    ask: Ask, path: Path
+) -> None:
+    _, headers, _ = await ask()
+    part = {hdrs.RANGE: "bytes=0-9"}
+    date = headers[hdrs.LAST_MODIFIED]
+    assert (await ask(headers=part | {hdrs.IF_RANGE: date}))[0] == 206
+    for other in (date.replace("GMT", "+0000"), date.replace(" GMT", "")):
+        assert (await ask(headers=part | {hdrs.IF_RANGE: other}))[0] == 200
+    later = time.time() + 1  # so that the second does not pass meanwhile
+    os.utime(path, (later, later))
+    _, headers, _ = await ask()
+    for validator, status in ((hdrs.LAST_MODIFIED, 200), (hdrs.ETAG, 206)):
+        assert (await ask(headers=part | {hdrs.IF_RANGE: headers[validator]}))[0] == status
 
 
 async def test_conditions_may_be_spread_over_several_lines(ask: Ask) -> None:

@@ -1,7 +1,8 @@
 """The news for programs, at /api/news: who sends a token may write them, and see the drafts."""
 
 import logging
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 from urllib.parse import quote
 
 from aiohttp import hdrs, web
@@ -12,6 +13,7 @@ from ..database import DATABASE
 from ..web.context import get_context
 from ..web.errors import InvalidError
 from ..web.json_body import read_json
+from ..web.preconditions import entity_tag, require_version
 from ..web.templating import url
 from ..web.tokens import has_token, require_token
 from . import lists, publishing, store
@@ -53,9 +55,24 @@ async def _draft(request: web.Request) -> Draft:
     )
 
 
+def _response(request: web.Request, item: Item, **more: Any) -> web.Response:
+    return web.json_response(lists.as_data(request, item), **more)
+
+
+def _etag(response: web.Response) -> str:
+    """Return an entity tag that is strong, as If-Match needs."""
+    return entity_tag((response.text or "").encode())
+
+
+def _checking(request: web.Request) -> Callable[[Item], None]:
+    """Return a function that raises web.HTTPPreconditionFailed if the client means another version."""
+    return lambda item: require_version(request, _etag(_response(request, item)))
+
+
 async def _save(request: web.Request, draft: Draft, id_: int | None = None) -> Item:
+    app, check = get_context(request).app, _checking(request)
     try:
-        item = await shield(request, publishing.save(get_context(request).app, draft, id_))
+        item = await shield(request, publishing.save(app, draft, id_, check))
     except LookupError:
         raise web.HTTPNotFound from None
     except store.SlugError as error:
@@ -81,8 +98,7 @@ async def create(request: web.Request) -> web.Response:
     require_token(request)
     item = await _save(request, await _draft(request))
     location = url("news_api_item", id=item.id)
-    data = lists.as_data(request, item)
-    return web.json_response(data, status=201, headers={hdrs.LOCATION: location})
+    return _response(request, item, status=201, headers={hdrs.LOCATION: location})
 
 
 async def get(request: web.Request) -> web.Response:
@@ -92,7 +108,9 @@ async def get(request: web.Request) -> web.Response:
         item = await store.get(session, _id(request))
     if item is None or not (drafts or item.published_at):
         raise web.HTTPNotFound
-    return web.json_response(lists.as_data(request, item))
+    response = _response(request, item)
+    response.headers[hdrs.ETAG] = _etag(response)
+    return response
 
 
 async def replace(request: web.Request) -> web.Response:
@@ -101,8 +119,7 @@ async def replace(request: web.Request) -> web.Response:
     draft = await _draft(request)
     if draft.version is None:
         raise InvalidError([{"pointer": _pointer("version"), "detail": "Field required"}])
-    item = await _save(request, draft, _id(request))
-    return web.json_response(lists.as_data(request, item))
+    return _response(request, await _save(request, draft, _id(request)))
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -113,9 +130,9 @@ async def delete(request: web.Request) -> web.Response:
     except ValueError:
         error = {"parameter": "version", "detail": "has to be a number"}
         raise InvalidError([error]) from None
-    id_ = _id(request)
+    app, id_, check = get_context(request).app, _id(request), _checking(request)
     try:
-        await shield(request, publishing.delete(get_context(request).app, id_, version))
+        await shield(request, publishing.delete(app, id_, version, check))
     except LookupError:
         raise web.HTTPNotFound from None
     except store.ChangedError:

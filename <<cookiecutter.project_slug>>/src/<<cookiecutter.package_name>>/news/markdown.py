@@ -3,66 +3,124 @@
 These functions take a tenth of a second for a long text; handlers call them in a thread.
 """
 
+import re
+from collections.abc import MutableMapping
 from html import escape
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final, Self, SupportsIndex
+from urllib.parse import quote
 
 import nh3
 from markdown_it import MarkdownIt
+from markdown_it.parser_block import ParserBlock
+from markdown_it.parser_inline import ParserInline
 from markdown_it.rules_block import StateBlock
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
 from .drafts import NO_TEXT
 
-MAX_STEPS: Final = 20_000
-"""Steps of the parser. A long text with much markup takes half of them; some other 500,000."""
-
-# Without references, by which a short text becomes a very long one.
-_PARSER: Final = MarkdownIt("commonmark", {"html": False}).disable("reference")
-_CLEANER: Final = nh3.Cleaner(url_schemes={"http", "https", "mailto", "tel"})
+MAX_WORK: Final = 12
+"""How many characters the parser may read for each that a text has; prose takes 2, much markup 8."""
+_LEAST: Final = 100_000
+"""How many it may read of a short text."""
+_FOR_SUMMARY: Final = 25_000
+"""How many it may read for a summary."""
+_STEP: Final = 20
+"""Characters that a step of the parser counts as."""
 _SUMMARY: Final = 240
 """Characters of a summary."""
 
 
-class _TooManyStepsError(Exception):
+class _TooMuchWorkError(Exception):
     """The text would take longer than any that a person writes."""
 
 
-def _count(state: StateBlock | StateInline) -> bool:
-    state.env["steps"] += 1
-    if state.env["steps"] > MAX_STEPS:
-        raise _TooManyStepsError
-    return False
+def _count(env: MutableMapping[str, Any], work: int) -> None:
+    env["work"] -= work
+    if env["work"] < 0:
+        raise _TooMuchWorkError
+
+
+class _Source(str):
+    """Text that counts how often it is read, as each loop of the parser has to do."""
+
+    __slots__ = ("env",)
+    env: MutableMapping[str, Any]
+
+    def __new__(cls, text: str, env: MutableMapping[str, Any]) -> Self:
+        self = super().__new__(cls, text)
+        self.env = env
+        return self
+
+    def __getitem__(self, key: SupportsIndex | slice) -> str:
+        _count(self.env, 1)
+        return super().__getitem__(key)
+
+
+class _Block(ParserBlock):
+    def parse(
+        self, src: str, md: MarkdownIt, env: MutableMapping[str, Any], outTokens: list[Token]
+    ) -> list[Token] | None:
+        return super().parse(_Source(src, env), md, env, outTokens)
+
+
+class _Inline(ParserInline):
+    def parse(
+        self, src: str, md: MarkdownIt, env: MutableMapping[str, Any], tokens: list[Token]
+    ) -> list[Token]:
+        _count(env, 2 * _STEP)
+        return super().parse(_Source(src, env), md, env, tokens)
 
 
 def _block_step(state: StateBlock, _start: int, _end: int, _silent: bool) -> bool:
-    return _count(state)
+    _count(state.env, _STEP)
+    return False
 
 
 def _inline_step(state: StateInline, _silent: bool) -> bool:
-    return _count(state)
+    _count(state.env, _STEP)
+    return False
 
 
-# Rules that match nothing, and are asked wherever others are.
-_PARSER.block.ruler.before(
-    "code", "steps", _block_step, {"alt": ["paragraph", "blockquote", "list"]}
-)
-_PARSER.inline.ruler.before("text", "steps", _inline_step)
+class _Parser(MarkdownIt):
+    def __init__(self) -> None:
+        super().__init__("zero")
+        self.block, self.inline = _Block(), _Inline()
+        # Without references, by which a short text becomes a very long one.
+        self.configure("commonmark", {"html": False}).disable("reference")
+        # Rules that match nothing, and are asked wherever others are.
+        self.block.ruler.before(
+            "code", "step", _block_step, {"alt": ["paragraph", "blockquote", "list"]}
+        )
+        self.inline.ruler.before("text", "step", _inline_step)
+
+    def normalizeLink(self, url: str) -> str:
+        """Return a URL in ASCII, without IDNA, which takes quadratic time."""
+        encoded = quote(url, safe=";/?:@&=+$,-_.!~*'()#%", errors="replace")
+        return re.sub("%(?![0-9A-Fa-f]{2})", "%25", encoded)
+
+    def normalizeLinkText(self, link: str) -> str:
+        """Return a URL as it is written."""
+        return link
 
 
-def _parse(text: str) -> list[Token]:
-    return _PARSER.parse(text, {"steps": 0})
+_PARSER: Final = _Parser()
+_CLEANER: Final = nh3.Cleaner(url_schemes={"http", "https", "mailto", "tel"})
+
+
+def _parse(text: str, work: int) -> list[Token]:
+    return _PARSER.parse(text, {"work": work})
 
 
 def to_html(text: str) -> str:
     """Return the HTML of Markdown (CommonMark less references); its headings are below the page's.
 
-    Text that would take more than MAX_STEPS is shown as it is written.
+    Text that would take more than MAX_WORK is shown as it is written.
     """
     try:
-        tokens = _parse(text)
-    except _TooManyStepsError:
+        tokens = _parse(text, max(_LEAST, MAX_WORK * len(text)))
+    except _TooMuchWorkError:
         return f"<pre>{escape(text)}</pre>"
     for token in tokens:
         if token.type.startswith("heading"):
@@ -73,7 +131,10 @@ def to_html(text: str) -> str:
 
 def summary(text: str) -> str:
     """Return how Markdown begins, as plain text; empty if that is not a paragraph soon."""
-    tokens = _parse(text[: 4 * _SUMMARY])
+    try:
+        tokens = _parse(text[: 4 * _SUMMARY], _FOR_SUMMARY)
+    except _TooMuchWorkError:
+        return ""
     for opening, token in pairwise(tokens):
         if opening.type == "paragraph_open":
             parts = (" " if "break" in t.type else t.content for t in token.children or ())

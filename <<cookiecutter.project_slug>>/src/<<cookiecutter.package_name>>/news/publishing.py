@@ -4,6 +4,7 @@ Handlers await these in aiojobs' ``shield``, as what was begun is finished thoug
 ``await shield(request, publishing.save(get_context(request).app, draft))``.
 """
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from aiohttp import web
@@ -54,15 +55,27 @@ async def _tell(app: web.Application, before: _Shown | None, after: _Shown | Non
     await app[BUS].publish(EVERYBODY, message)
 
 
-async def save(app: web.Application, draft: Draft, id_: int | None = None) -> Item:
+def _accept(_item: Item) -> None:
+    """Let every version of an item be changed."""
+
+
+async def save(
+    app: web.Application,
+    draft: Draft,
+    id_: int | None = None,
+    check: Callable[[Item], None] = _accept,
+) -> Item:
     """Write a draft over an item, or as a new one; ``app`` is the outermost application.
 
-    Raises LookupError when there is no such item, store.SlugError, store.ChangedError.
+    ``check`` may refuse to change the item as it is. Raises LookupError when there is no such item,
+    store.SlugError, store.ChangedError.
     """
     for again in reversed(range(ATTEMPTS)):
         try:
             async with app[DATABASE].writing() as session:
                 item = None if id_ is None else await _get(session, id_)
+                if item is not None:
+                    check(item)
                 before = _shown(item)
                 saved = await store.save(session, draft, item)
             break
@@ -74,9 +87,15 @@ async def save(app: web.Application, draft: Draft, id_: int | None = None) -> It
     return saved
 
 
-async def delete(app: web.Application, id_: int, version: int) -> None:
-    """Delete an item. Raises LookupError when there is no such item, store.ChangedError."""
+async def delete(
+    app: web.Application, id_: int, version: int, check: Callable[[Item], None] = _accept
+) -> None:
+    """Delete an item, unless ``check`` refuses it as it is.
+
+    Raises LookupError when there is no such item, store.ChangedError.
+    """
     async with app[DATABASE].writing() as session:
         item = await _get(session, id_)
+        check(item)
         await store.delete(session, item, version)
     await _tell(app, _shown(item), None)

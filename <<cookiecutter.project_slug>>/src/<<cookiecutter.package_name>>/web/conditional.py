@@ -1,19 +1,18 @@
 """Conditional GET: what the client has already is not sent again (RFC 9110, section 13)."""
 
-from hashlib import blake2b
-
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from .context import get_context
 from .headers import REVALIDATE
-from .preconditions import is_current
+from .preconditions import entity_tag, is_current
 
 
 def conditional(handler: Handler) -> Handler:
     """Return a handler that gives the response an ETag, and responds with 304 if that is known.
 
-    The tag is weak: it is made of the body, less the nonce, by which no two pages are the same.
+    The tag is weak, unless the handler gives one: it is made of the body, less the nonce, by which
+    no two pages are the same.
     """
 
     async def respond(request: web.Request) -> web.StreamResponse:
@@ -21,8 +20,8 @@ def conditional(handler: Handler) -> Handler:
         if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
             return response
         nonce = get_context(request).nonce or ""
-        digest = blake2b(response.body.replace(nonce.encode(), b""), digest_size=16).hexdigest()
-        response.headers[hdrs.ETAG] = etag = f'W/"{digest}"'
+        weak = f"W/{entity_tag(response.body.replace(nonce.encode(), b''))}"
+        etag = response.headers.setdefault(hdrs.ETAG, weak)
         for_all = hdrs.AUTHORIZATION not in request.headers
         response.headers.setdefault(hdrs.CACHE_CONTROL, REVALIDATE if for_all else "no-store")
         if is_current(request, etag):

@@ -13,13 +13,17 @@ from typing import Any, Final, NamedTuple, cast
 
 from aiohttp import StreamReader, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from ..logs import REQUEST_ID
 from ..settings import Settings
 from . import headers
 from .access_log import AccessLogger
 from .errors import PROBLEM
+from .hosts import host_name
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +51,27 @@ def handler_args(settings: Settings) -> dict[str, Any]:
     }
 
 
+def in_origin_form(message: RawRequestMessage) -> RawRequestMessage:
+    """Return a request whose target is a path; a host in it replaces Host (RFC 9112, section 3.2.2).
+
+    aiohttp decodes such a host, with IDNA, loses its port, and cannot answer if that fails.
+    """
+    url = message.url
+    if not url.absolute:
+        return message
+    headers = CIMultiDict(message.headers)
+    with suppress(ValueError):  # a malformed Host, or several, are left to be refused
+        host_name(",".join(headers.getall(hdrs.HOST, ())) or url.raw_authority)
+        headers[hdrs.HOST] = url.raw_authority
+    target = URL.build(path=url.raw_path, query_string=url.raw_query_string, encoded=True)
+    return message._replace(url=target, headers=CIMultiDictProxy(headers))
+
+
 class CurrentRequest(NamedTuple):
     """The parts of a request that tell how far it is."""
 
     body: StreamReader
     writer: AbstractStreamWriter
-    upgrade: bool
-    """True if the client asks for another protocol, such as WebSocket."""
 
 
 def _is_closed_by_peer(transport: asyncio.Transport) -> bool:
@@ -96,6 +114,15 @@ class Connection(web.RequestHandler):
         self._unsent, self._stalled = Unsent(0, 0), 0
         self._watched: StreamReader | None = None
         super().connection_made(transport)
+        if self._task_handler is not None:
+            self._task_handler.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """Close the connection, whatever ended its task: it would be held for good."""
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("a connection has failed", exc_info=error)
+        if self.transport is not None:
+            self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Cancel the handler."""
@@ -163,7 +190,8 @@ class Connection(web.RequestHandler):
             return
         now, sent = self._loop.time(), 0
         if self.current is not None:
-            if self.current.upgrade or not self.current.body.is_eof():
+            upgraded = self._payload_parser is not None  # to WebSocket
+            if upgraded or not self.current.body.is_eof():
                 transport.close()
                 return
             sent = self.current.writer.output_size

@@ -81,7 +81,7 @@ async def context_middleware(request: web.Request, handler: Handler) -> web.Stre
             facts = forwarded(request, context.app[SETTINGS].trusted_proxies)
         except ValueError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
-        # Without the URL's own host, if it names one: the proxy's word counts.
+        # Without a host in the target, which adev's server leaves there.
         request = request.clone(rel_url=request.rel_url, **facts)
         context.client = facts.get("remote", context.client)
         context.secure = request.secure

@@ -23,6 +23,7 @@ SENTENCES: Final = {
     406: "The page is not available in a form that your program asked for.",
     408: "Your request took too long to arrive.",
     409: "It is not as it was when you looked at it.",
+    412: "It is another version than your program asked for.",
     413: "What you sent is larger than the server takes.",
     415: "What you sent is not in a form that the server understands.",
     421: "This is not the server for that address.",

@@ -1,11 +1,29 @@
 """Conditions and ranges of requests (RFC 9110, sections 13 and 14)."""
 
 import re
-from calendar import timegm
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from email.utils import parsedate
+from hashlib import blake2b
+from typing import Final
 
 from aiohttp import hdrs, web
+
+_DAY: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_MONTH: Final = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_TIME: Final = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
+# Section 5.6.7: the usual form, that of RFC 850, and that of asctime().
+_HTTP_DATE: Final = re.compile(
+    f"{_DAY}, [0-9]{{2}} {_MONTH} [0-9]{{4}} {_TIME} GMT"
+    f"|{_DAY}[a-z]{{3,6}}, [0-9]{{2}}-{_MONTH}-[0-9]{{2}} {_TIME} GMT"
+    f"|{_DAY} {_MONTH} [ 0-9][0-9] {_TIME} [0-9]{{4}}"
+)
+
+
+def entity_tag(body: bytes) -> str:
+    """Return the strong entity tag of a representation."""
+    return f'"{blake2b(body, digest_size=16).hexdigest()}"'
 
 
 def _lists(etag: str, header: str, *, weak: bool) -> bool:
@@ -23,10 +41,12 @@ def _lists(etag: str, header: str, *, weak: bool) -> bool:
 def _date(request: web.BaseRequest, name: str) -> int | None:
     """Return the date in a header as seconds since 1970; None unless there is exactly one."""
     values = request.headers.getall(name, ())
+    if len(values) != 1 or not _HTTP_DATE.fullmatch(values[0]):
+        return None
+    parsed = parsedate(values[0])
     try:
-        parsed = parsedate(values[0]) if len(values) == 1 else None
-        return timegm(parsed) if parsed else None
-    except (ValueError, OverflowError):
+        return int(datetime(*parsed[:6], tzinfo=UTC).timestamp()) if parsed else None
+    except ValueError:  # such as 31 February
         return None
 
 
@@ -48,6 +68,12 @@ def is_current(request: web.BaseRequest, etag: str, modified: int | None = None)
         return _lists(etag, ",".join(known), weak=True)
     modified_since = _date(request, hdrs.IF_MODIFIED_SINCE)
     return modified is not None and modified_since is not None and modified <= modified_since
+
+
+def require_version(request: web.BaseRequest, etag: str) -> None:
+    """Raise web.HTTPPreconditionFailed if the client wants to change another version than this."""
+    if is_current(request, etag):
+        raise web.HTTPPreconditionFailed
 
 
 def _satisfiable(ranges: str, size: int) -> Iterator[range]:
@@ -80,7 +106,9 @@ def requested_range(request: web.BaseRequest, size: int, etag: str, modified: in
     if unit.lower() != "bytes" or not ranges:
         return None
     conditions = request.headers.getall(hdrs.IF_RANGE, ())
-    if conditions and conditions != [etag] and _date(request, hdrs.IF_RANGE) != modified:
+    # A file may change again in the second that its date names (section 8.8.2.2).
+    dated = _date(request, hdrs.IF_RANGE) == modified < time.time() - 2
+    if conditions and conditions != [etag] and not dated:
         return None
     try:
         found = list(_satisfiable(ranges, size))

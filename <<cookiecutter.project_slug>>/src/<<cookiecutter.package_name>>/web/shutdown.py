@@ -17,7 +17,7 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from ..settings import SETTINGS
-from .connection import Connection, CurrentRequest
+from .connection import Connection, CurrentRequest, in_origin_form
 from .context import get_context
 from .limits import MIN_RATE
 
@@ -102,8 +102,8 @@ class Runner(web.AppRunner):
 
         def make_request(*parts: Any) -> web.BaseRequest:
             message, body, connection, writer, _ = parts
-            connection.current = CurrentRequest(body, writer, message.upgrade)
-            return made.request_factory(*parts)
+            connection.current = CurrentRequest(body, writer)
+            return made.request_factory(in_origin_form(message), *parts[1:])
 
         return Server(
             made.request_handler,

@@ -99,6 +99,8 @@ async def test_standby_is_read_and_not_ready_until_it_is_promoted(
     with pytest.raises(web.HTTPServiceUnavailable):
         async with db.writing() as session:
             await session.execute(text("CREATE TABLE undone (id INTEGER)"))
+    with pytest.raises(SystemExit, match=r"Not migrated: .* in a read-only transaction"):
+        await asyncio.to_thread(alembic, server.url(), "stamp", "--purge", "heads")
     assert await ask(db, "SELECT pg_promote()")
     assert await is_ready(client)
 

@@ -64,6 +64,13 @@ def is_away(error: Exception) -> bool:
     return _code(error.orig) in _AWAY
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
+
+
 class _Files:
     """The file, its -wal and its -shm: SQLite goes on with those that it has opened.
 
@@ -73,30 +80,26 @@ class _Files:
     def __init__(self, path: Path) -> None:
         """Take the path of the file."""
         self.path = path
-        self._opened: list[tuple[int, int]] = []
+        self._opened: dict[Path, tuple[int, int] | None] = {}
         self._users: set[ConnectionPoolEntry] = set()
-
-    def _found(self) -> list[tuple[int, int]]:
-        path = os.path.realpath(self.path)  # beside which SQLite puts the others
-        found = [Path(path + end).stat() for end in ("", "-wal", "-shm")]
-        return [(each.st_dev, each.st_ino) for each in found]
 
     def check(self) -> None:
         """Raise OSError if one of the files that are open is not at its place any more."""
         if not self._users:
             return
-        with suppress(FileNotFoundError):
-            if self._found() == self._opened and self.path.stat().st_size:
-                return
-        raise OSError(
-            f"{self.path}, its -wal or its -shm was removed or replaced while it was open;"
-            " stop the service before you do so, and start it again"
-        )
+        same = all(_identity(path) == opened for path, opened in self._opened.items())
+        if not (same and self.path.stat().st_size):
+            raise OSError(
+                f"{self.path}, its -wal or its -shm was removed or replaced while it was open;"
+                " stop the service before you do so, and start it again"
+            )
 
     def add(self, user: ConnectionPoolEntry) -> None:
         """Note that a connection has opened the files."""
         if not self._users:
-            self._opened = self._found()
+            beside = os.path.realpath(self.path)  # where SQLite puts the others
+            paths = (self.path, Path(f"{beside}-wal"), Path(f"{beside}-shm"))
+            self._opened = {path: _identity(path) for path in paths}
         self._users.add(user)
 
     def remove(self, user: ConnectionPoolEntry) -> None:

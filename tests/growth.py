@@ -115,9 +115,9 @@ def replace(path: Path, old: str, new: str) -> None:
 
 
 def grow(project: Project) -> None:
-    """Add a page with its route, template, menu entry and static files, a route for all other paths, a
-    readiness check that fails, settings, a middleware, work at the start and in the background, a
-    nested application, a page of the admin, and a model with its migration.
+    """Add a page with its route, template, menu entry and static files, a route for all other paths,
+    a readiness check that fails, settings, a middleware, work at the start and in the background,
+    a nested application, a page of the admin, and a model with its migration.
     """
     source = project.path / "src" / project.package
     (source / "teas/templates").mkdir(parents=True)

@@ -498,7 +498,7 @@ def main() -> None:
             "BUS_URL": f"local:{folder}/bus",
             "WORKER_TIMEOUT": "600",
         }
-        run([project / ".venv/bin/alembic", "upgrade", "head"], cwd=project, env=environment)
+        run([project / ".venv/bin/alembic", "upgrade", "heads"], cwd=project, env=environment)
         arguments = ["--config", "deploy/gunicorn.conf.py", "probe:make_runner"]
         variant = Variant("worst inputs", arguments, path="/livez")
         with serving(variant, project, folder / "log", environment):

@@ -38,6 +38,7 @@ test)
     need podman podman
     need initdb postgresql
     need runc runc
+    need sqlite3 sqlite3
     need systemd-analyze systemd
     need systemd-nspawn systemd-container
     [ -e /usr/lib/nginx/modules/ngx_http_brotli_static_module.so ] ||

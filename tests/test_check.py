@@ -3,9 +3,12 @@
 import json
 import os
 import re
+import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from email.utils import parseaddr
 from html import unescape
 from pathlib import Path
@@ -23,6 +26,7 @@ from conftest import (
     postgresql,
     started,
 )
+from growth import grow
 from needs import needs
 from test_answers import hostile_answers
 
@@ -84,15 +88,16 @@ def remove(project: Project, feature: str, *paths: str) -> None:
 
 
 def remove_news(project: Project) -> None:
-    """Remove the news and their table."""
-    sentence = project.readme().partition("Then delete ")[2].partition("What")[0]
-    _, *paths, app = re.findall("`(.+?)`", sentence)
+    """Remove the news and their table, as the README of the project says."""
+    how = project.readme().partition("To take the news out, delete ")[2]
+    _, *paths, app = re.findall("`(.+?)`", how.partition("Then")[0])
     assert app == "app.py"
-    project.make("migrate")
-    undo = [str(project.bin / "alembic"), "downgrade", "base"]
-    subprocess.run(undo, cwd=project.path, check=True, capture_output=True)
     source = f"src/{project.package}"
     remove(project, "news", *(f"{source}/{p}" if "static" in p else p for p in paths))
+    command = re.search("^    make (.+)$", how, re.MULTILINE)
+    assert command
+    project.make(*shlex.split(command[1]))
+    project.make("migrate")
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +117,9 @@ def changeable(default: Project, tmp_path: Path) -> Project:
     for name in ("src", "tests", "migrations"):
         shutil.rmtree(default.path / name)
         shutil.copytree(tmp_path / "out/my-service" / name, default.path / name)
+    shutil.copy(tmp_path / "out/my-service/.env.example", default.path)
+    (default.path / ".env").unlink(missing_ok=True)
+    shutil.rmtree(default.path / "data", ignore_errors=True)
     return default
 
 
@@ -121,14 +129,27 @@ def test_default_project_passes_its_check_and_is_covered(default: Project) -> No
 
 
 @pytest.mark.xdist_group("default")
-def test_project_without_admin_passes_its_check(changeable: Project) -> None:
+def test_project_that_has_grown_passes_its_check_without_admin(changeable: Project) -> None:
+    grow(changeable)
     remove(changeable, "admin", "tests/admin")
     check(changeable, FIRST, "check")
 
 
 @pytest.mark.xdist_group("default")
-def test_project_without_news_passes_its_check(changeable: Project) -> None:
-    remove_news(changeable)
+def test_project_that_has_grown_passes_its_check_without_news(changeable: Project) -> None:
+    """And keeps what the owner has in the database."""
+    grow(changeable)
+    # Not left to the checks of what remains when the admin or the news is gone.
+    both = [str(changeable.bin / "pytest"), "tests/admin/test_news.py"]
+    done = subprocess.run(both, cwd=changeable.path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    with closing(sqlite3.connect(changeable.path / "data/app.db")) as connection:
+        connection.execute("INSERT INTO teas VALUES (1, 'Assam')")
+        connection.commit()
+        remove_news(changeable)
+        assert connection.execute("SELECT * FROM teas").fetchall() == [(1, "Assam")]
+        with pytest.raises(sqlite3.OperationalError, match="no such table: news"):
+            connection.execute("SELECT * FROM news")
     check(changeable, FIRST, "check")
 
 

@@ -1,6 +1,7 @@
 """Both databases under load, while workers are killed and PostgreSQL is stopped and started."""
 
 import asyncio
+import re
 import signal
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ from conftest import (
     Project,
     answers_at,
     clean_environment,
+    client,
     cookiecutter,
     free_port,
     gunicorn,
@@ -31,6 +33,7 @@ from conftest import (
     wait_for,
 )
 from needs import needs
+from stack import Stack, publish, stack
 from workers import Workers, run, workers
 
 pytestmark = pytest.mark.xdist_group("database")  # which install one more project
@@ -245,3 +248,73 @@ def test_server_waits_for_postgresql_up_to_database_wait(
     assert done.returncode == 1
     (message,) = done.stderr.splitlines()
     assert message.startswith(f"Cannot start, {place}: ")
+
+
+def documented(project: Project, folder: Path, *programs: str) -> None:
+    """Run the commands of deploy/README.md that begin so, as this user and on the folder's database."""
+    readme = (project.path / "deploy/README.md").read_text()
+    for program in programs:
+        (command,) = re.findall(rf"^    runuser -u my-service -- ({program} .+)$", readme, re.M)
+        subprocess.run(["sh", "-c", command], cwd=folder, check=True)
+
+
+def titles(found: Stack) -> set[str]:
+    with client() as http:
+        answer = http.get(f"{found.base}/api/news", headers=HEADERS)
+    assert answer.status_code == 200
+    return {item["title"] for item in answer.json()["items"]}
+
+
+@needs("nginx", "user namespaces", "sqlite3")
+def test_lost_file_takes_no_writes_and_its_copy_is_put_back_as_documented(
+    installed: Project,
+) -> None:
+    """And then has a revision of a newer version."""
+    with TemporaryDirectory() as name:
+        folder, file = Path(name), Path(name, "data/app.db")
+        variables = {"DATABASE_URL": f"sqlite:///{file}", "API_TOKENS": TOKEN}
+        with stack(installed, "gunicorn", **variables) as found, client() as http:
+            assert http.get(f"{found.base}/readyz").status_code == 200
+            publish(http, found.base, "Kept")
+            documented(installed, folder, "sh -c 'umask")
+            copy = file.with_name("backup.db")
+            assert copy.stat().st_mode & 0o777 == 0o600
+            publish(http, found.base, "Later than the copy")
+            file.unlink()
+            for _ in range(10):  # both workers
+                assert http.get(f"{found.base}/readyz").json()["down"] == ["database"]
+                with pytest.raises(AssertionError):
+                    publish(http, found.base, "Lost")
+            assert not file.exists()
+            assert "removed or replaced while it was open" in found.server.output()
+        documented(installed, folder, "rm", "install")
+        assert file.stat().st_mode & 0o777 == 0o600
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = 'newer'")
+            connection.commit()
+        with stack(installed, "gunicorn", **variables) as found, client() as http:
+            assert "no revision newer; its tables are left as they are" in found.server.output()
+            assert titles(found) == {"Kept"}
+            publish(http, found.base, "Afterwards")
+            assert http.get(f"{found.base}/readyz").status_code == 200
+
+
+STARTS = {
+    "Makefile": "@$(BIN)/alembic upgrade heads",
+    "deploy/start.sh": 'set -- "$bin/alembic" upgrade heads',
+    "deploy/docker/prestart.sh": "alembic upgrade heads",
+    "deploy/docker/compose.yaml": "entrypoint: [alembic, upgrade, heads]",
+    "deploy/systemd/app.service": "ExecStartPre={{ bin }}/alembic upgrade heads",
+}
+
+
+def test_every_way_to_start_migrates_in_the_same_way(installed: Project) -> None:
+    found = {}
+    for path in installed.path.rglob("*"):
+        if path.is_file() and {".venv", "tests", "README.md"}.isdisjoint(path.parts):
+            for line in path.read_text(errors="replace").splitlines():
+                if re.search(r"alembic\W+upgrade", line):
+                    name = str(path.relative_to(installed.path))
+                    assert name not in found
+                    found[name] = line.strip()
+    assert found == STARTS

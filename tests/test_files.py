@@ -201,10 +201,22 @@ def test_license_answer_changes_only_three_files(
     assert names == {"LICENSE", "pyproject.toml", "deploy/docker/Dockerfile"}
 
 
-def test_git_ignores_secrets_and_generated_files(bake: Bake) -> None:
-    project = bake()
+IGNORED = (".env", ".venv/x", "src/x.pyc/__pycache__/y", "src/a/static/site.css.br")
+
+
+@pytest.mark.parametrize(
+    ("database", "copies"),
+    [
+        ("sqlite", ("data/backup.db", "backup.db", "other.db-wal", "other.db-shm")),
+        ("postgresql", ("backup.dump", "deploy/backup.dump")),
+    ],
+)
+def test_git_ignores_secrets_and_generated_files_and_copies_of_the_database(
+    database: str, copies: tuple[str, ...], bake: Bake
+) -> None:
+    project = bake(database=database)
     subprocess.run(["git", "init", "--quiet", project.path], check=True)
-    for name in (".env", ".venv/x", "src/x.pyc/__pycache__/y", "src/a/static/site.css.br"):
+    for name in (*IGNORED, *copies):
         command = ["git", "-C", str(project.path), "check-ignore", "--quiet", name]
         assert subprocess.run(command, check=False).returncode == 0, name
 
@@ -257,8 +269,8 @@ def test_missing_packages_are_named_where_they_cannot_be_installed(
     names = "postgresql wrk"
     if target == "test":
         names = (
-            "chromium curl debootstrap nginx openssl podman postgresql runc systemd"
-            " systemd-container libnginx-mod-http-brotli-static libatomic1"
+            "chromium curl debootstrap nginx openssl podman postgresql runc sqlite3"
+            " systemd systemd-container libnginx-mod-http-brotli-static libatomic1"
         )
     assert first == (
         f"Missing: {names}. On Debian, run: sudo apt-get update && "

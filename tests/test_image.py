@@ -546,6 +546,7 @@ def test_the_database_outlives_the_containers_that_share_it(
         assert found.migrations() == [CONNECTED]
         assert found.execute(*shlex.split(copy)).returncode == 0
         assert found.execute("test", "-s", "data/backup.db").returncode == 0
+        assert found.execute("stat", "-c", "%a", "data/backup.db").stdout.strip() == "600"
 
 
 def test_a_wrong_setting_is_named(engine: Engine, images: dict[str, str]) -> None:

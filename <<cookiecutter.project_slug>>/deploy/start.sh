@@ -12,7 +12,7 @@ PATH="$PATH:/usr/sbin"
 # % if cookiecutter.database != "none"
 # Once, and not in each process; by the user who will use them. A container's prestart.sh has done it.
 if [ ! -f prestart.sh ]; then
-    set -- "$bin/alembic" upgrade head
+    set -- "$bin/alembic" upgrade heads
     if [ "$(id -u)" = 0 ]; then
         set -- runuser -u "$(sed -n '/^.program:app/,$s/^user=//p' "$run/supervisord.conf")" -- "$@"
     fi

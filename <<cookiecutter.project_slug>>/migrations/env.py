@@ -1,10 +1,12 @@
 """What Alembic runs the migrations with; pyproject.toml tells it where they are."""
 
 import asyncio
+import logging
 from typing import Literal
 
 import sqlalchemy as sa
-from alembic import context
+from alembic import command, context
+from sqlalchemy.exc import DBAPIError
 
 # % filter replace("sqlite", cookiecutter.database) | replace("package_name", cookiecutter.package_name)
 import package_name.app  # noqa: F401  # with all models
@@ -17,12 +19,45 @@ from package_name.settings import load_settings
 PATIENCE = 600.0
 """Seconds that a migration may take, and that one waits for another that runs at the same time."""
 
+logger = logging.getLogger("migrations")
+
 
 def render(kind: str, item: object, _context: object) -> str | Literal[False]:
     """Return what a migration says of a type of our own: what the database sees of it."""
     if kind == "type" and isinstance(item, sa.TypeDecorator):
         return f"sa.{item.impl!r}"
     return False
+
+
+def missing(connection: sa.Connection) -> list[str]:
+    """Return the columns of the models that the database does not have."""
+    inspector = sa.inspect(connection)
+    found: list[str] = []
+    for table in Base.metadata.sorted_tables:
+        there: set[str] = set()
+        if inspector.has_table(table.name, table.schema):
+            there = {each["name"] for each in inspector.get_columns(table.name, table.schema)}
+        found += [str(column) for column in table.columns if column.name not in there]
+    return found
+
+
+def is_newer(connection: sa.Connection) -> bool:
+    """Tell whether the database has a revision that this code does not have; warn if so.
+
+    Raises SystemExit when the database lacks what the models need.
+    """
+    known = {script.revision for script in context.script.walk_revisions()}
+    unknown = set(context.get_context().get_current_heads()) - known
+    if not unknown:
+        return False
+    newer = f"The database is newer than this code, which has no revision {', '.join(unknown)}"
+    if lacking := missing(connection):
+        raise SystemExit(
+            f"{newer}, and does not have {', '.join(lacking)}, which this code needs;"
+            " install a version that has the revision, and downgrade by it"
+        )
+    logger.warning("%s; its tables are left as they are", newer)
+    return True
 
 
 def migrate(connection: sa.Connection) -> None:
@@ -36,8 +71,10 @@ def migrate(connection: sa.Connection) -> None:
         transactional_ddl=True,
         # % endif
     )
+    upgrading = getattr(context.config.cmd_opts, "cmd", [None])[0] is command.upgrade
     with context.begin_transaction(), backend.migrating(connection):
-        context.run_migrations()
+        if not (upgrading and is_newer(connection)):
+            context.run_migrations()
 
 
 async def main() -> None:
@@ -50,9 +87,15 @@ async def main() -> None:
     # % endif
     engine = backend.make_engine(settings.model_copy(update=patient))
     await backend.open_database(engine, settings)
-    async with engine.execution_options(writing=True, migrating=True).begin() as connection:
-        await connection.run_sync(migrate)
-    await engine.dispose()
+    try:
+        async with engine.execution_options(writing=True, migrating=True).begin() as connection:
+            await connection.run_sync(migrate)
+    except DBAPIError as error:
+        if not backend.is_away(error):
+            raise
+        raise SystemExit(f"Not migrated: {error.orig}") from None
+    finally:
+        await engine.dispose()
 
 
 asyncio.run(main())

@@ -19,13 +19,14 @@ from package_name.app import create_app
 from package_name.deployment import Deployment
 from package_name.settings import Settings
 
-from .helpers import CHEAP_HASHER, Client
+from .helpers import CHEAP_HASHER, REQUIRED, Client
 
 # % endfilter
 # % if cookiecutter.database != "none"
 pytest_plugins = ["tests.database.fixtures"]
 # % endif
-SECRET_KEY = "a-key-of-the-tests-that-is-long-enough"
+HOSTS = "example.com, localhost, 127.0.0.1, [::1]"
+"""Those of every test: none depends on the domain that the project was baked for."""
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +35,9 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     for name in (*Settings.model_fields, *Deployment.model_fields):
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
-    # Else the tests would depend on the domain that the project was baked for.
-    monkeypatch.setenv("ALLOWED_HOSTS", "example.com, localhost, 127.0.0.1, [::1]")
-    monkeypatch.setenv("SECRET_KEYS", SECRET_KEY)
+    monkeypatch.setenv("ALLOWED_HOSTS", HOSTS)
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
     with TemporaryDirectory() as bus:  # tmp_path is too long for the address of a socket
         monkeypatch.setenv("BUS_URL", f"local:{bus}")
         yield

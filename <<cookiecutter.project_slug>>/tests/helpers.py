@@ -20,6 +20,9 @@ from argon2 import PasswordHasher
 
 Client = TestClient[web.Request, web.Application]
 
+REQUIRED = {"SECRET_KEYS": "a-key-of-the-tests-that-is-long-enough"}
+"""The settings without a default, as the tests have them."""
+
 CHEAP_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 """What the tests hash passwords with."""
 

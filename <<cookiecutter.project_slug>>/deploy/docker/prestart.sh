@@ -5,5 +5,5 @@
 #     export WEB_CONCURRENCY="$(nproc)"
 # % if cookiecutter.database != "none"
 # In every container, but compose.yaml has one for this; two that start at once wait for each other.
-alembic upgrade head
+alembic upgrade heads
 # % endif

@@ -8,8 +8,9 @@ from alembic.config import main
 
 # % filter replace("sqlite", cookiecutter.database) | replace("package_name", cookiecutter.package_name)
 from package_name import logs
+from package_name.web import readiness
 
-from ..helpers import TIMEOUT
+from ..helpers import REQUIRED, TIMEOUT
 from .sqlite import empty_databases, new_databases
 
 # % endfilter
@@ -20,7 +21,8 @@ def alembic(url: str, *arguments: str, folder: Path = ROOT) -> None:
     """Run Alembic on a database, in this process. Raises SystemExit when it fails."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", url)
-        patch.setenv("SECRET_KEYS", "x" * 32)
+        for name, value in REQUIRED.items():
+            patch.setenv(name, value)
         patch.setattr(logs, "configure", lambda **_: None)  # pytest captures the logging
         main(["--config", str(folder / "pyproject.toml"), *arguments])
 
@@ -36,7 +38,7 @@ def new_database() -> Iterator[Callable[[], str]]:
 def empty_database(new_database: Callable[[], str]) -> Iterator[Callable[[Path], str]]:
     """Yield a function that returns the URL of a migrated database without rows."""
     url = new_database()
-    alembic(url, "upgrade", "head")
+    alembic(url, "upgrade", "heads")
     with empty_databases(url) as empty:
         yield empty
 
@@ -52,3 +54,4 @@ def database(
     monkeypatch.setenv("DATABASE_URL", empty_database(tmp_path))
     monkeypatch.setenv("DATABASE_TIMEOUT", str(TIMEOUT))
     monkeypatch.setenv("DATABASE_STATEMENT_TIMEOUT", str(TIMEOUT))
+    monkeypatch.setattr(readiness, "PATIENCE", TIMEOUT / 2)  # less than for a lock

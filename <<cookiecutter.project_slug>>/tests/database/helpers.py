@@ -1,4 +1,4 @@
-"""Reaching the limits of a database without waiting for them."""
+"""Reaching the limits of a database without waiting for them, and asking whether it is ready."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ from time import perf_counter
 import pytest
 from aiohttp import web
 
-from ..helpers import TIMEOUT
+from ..helpers import TIMEOUT, Client
 
 
 async def timed_out(
@@ -25,3 +25,9 @@ async def timed_out(
     with pytest.raises(web.HTTPServiceUnavailable) as caught:
         await task
     return caught.value
+
+
+async def is_ready(client: Client) -> bool:
+    """Tell whether the database is not among those that are down, by /readyz."""
+    async with client.get("/readyz") as response:
+        return "database" not in (await response.json())["down"]

@@ -80,6 +80,10 @@ class Server:
         """Return once it has ended: ``smart``, ``fast``, or ``immediate``, which is a crash."""
         self._run("pg_ctl", "stop", "--wait", "--silent", "--mode", mode)
 
+    def make_standby(self) -> None:
+        """Have it start as a standby, which can only be read until it is promoted."""
+        (self._data / "standby.signal").touch()
+
     @property
     def running(self) -> bool:
         """Whether it was started, and not stopped since."""

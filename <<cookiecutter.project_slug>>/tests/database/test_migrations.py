@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from shutil import copy, copytree
+from shutil import copy, copytree, ignore_patterns
 
 import pytest
 from sqlalchemy import ForeignKey, MetaData, String, text
@@ -19,6 +19,7 @@ from package_name.settings import load_settings
 
 from ..helpers import TIMEOUT, Client
 from .fixtures import ROOT, alembic
+from .helpers import is_ready
 
 TWICE = """
 import os, sys
@@ -31,6 +32,20 @@ for command in sys.argv[1:]:
 sys.exit(child and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 """Runs Alembic's commands in two processes at the same time."""
+MIGRATION = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision = "first", None
+
+
+def upgrade():
+    op.create_table("table_of_the_tests", sa.Column("id", sa.Integer(), primary_key=True))
+
+
+def downgrade():
+    op.drop_table("table_of_the_tests")
+"""
 
 
 # % endfilter
@@ -44,18 +59,19 @@ def url(new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> str
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the migrations, to which a test may add some."""
+    """A folder without migrations, to which a test may add some."""
     copy(ROOT / "pyproject.toml", tmp_path)
-    copytree(ROOT / "migrations", tmp_path / "migrations")
+    copytree(ROOT / "migrations", tmp_path / "migrations", ignore=ignore_patterns("versions"))
+    (tmp_path / "migrations/versions").mkdir()
     return tmp_path
 
 
 @pytest.fixture
-def add_models(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that adds two models for this test alone: to a copy of Base."""
+def set_models(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return a function that makes two models all that there are, for this test alone."""
     right = database_package.Base
 
-    def add_models(longest_name: int) -> None:
+    def set_models(longest_name: int) -> None:
         class Base(DeclarativeBase):
             metadata = MetaData(naming_convention=right.metadata.naming_convention)
             type_annotation_map = right.type_annotation_map
@@ -71,23 +87,22 @@ def add_models(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
             id: Mapped[int] = mapped_column(primary_key=True)
             parent_id: Mapped[int] = mapped_column(ForeignKey(Parent.id, ondelete="CASCADE"))
 
-        for table in right.metadata.tables.values():
-            table.to_metadata(Base.metadata)
         monkeypatch.setattr(database_package, "Base", Base)
 
-    return add_models
+    return set_models
 
 
 def test_models_and_migrations_agree_after_upgrade_and_downgrade(url: str) -> None:
-    for command in ("upgrade head", "check", "downgrade base", "upgrade head", "check"):
+    for command in ("upgrade heads", "check", "downgrade base", "upgrade heads", "check"):
         alembic(url, *command.split())
 
 
-def test_concurrent_migrations_wait_for_each_other(url: str) -> None:
-    commands = [*["upgrade head", "downgrade base"] * 3, "upgrade head"]
+def test_concurrent_migrations_wait_for_each_other(url: str, folder: Path) -> None:
+    (folder / "migrations/versions/first.py").write_text(MIGRATION)
+    commands = [*["upgrade heads", "downgrade base"] * 3, "upgrade heads"]
     done = subprocess.run(
         [sys.executable, "-c", TWICE, *commands],
-        cwd=ROOT,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -99,24 +114,19 @@ def test_concurrent_migrations_wait_for_each_other(url: str) -> None:
 async def test_application_is_not_ready_until_the_database_is_migrated(
     url: str, client: Client
 ) -> None:
-    async with client.get("/readyz") as response:
-        assert response.status == 503
-        assert (await response.json())["down"] == ["database"]
-    await asyncio.to_thread(alembic, url, "upgrade", "head")
-    async with client.get("/readyz") as response:
-        assert response.status == 200
+    assert not await is_ready(client)
+    await asyncio.to_thread(alembic, url, "upgrade", "heads")
+    assert await is_ready(client)
 
 
 def test_generated_migration_works_and_passes_the_linters(
-    url: str, folder: Path, add_models: Callable[[int], None]
+    url: str, folder: Path, set_models: Callable[[int], None]
 ) -> None:
-    before = set(folder.rglob("versions/*.py"))
-    add_models(40)
-    alembic(url, "upgrade", "head", folder=folder)
+    set_models(40)
     alembic(url, "revision", "--autogenerate", "-m", "families", folder=folder)
-    for command in ("upgrade head", "check", "downgrade -1", "upgrade head"):
+    for command in ("upgrade heads", "check", "downgrade -1", "upgrade heads"):
         alembic(url, *command.split(), folder=folder)
-    (written,) = set(folder.rglob("versions/*_families.py")) - before
+    (written,) = folder.rglob("versions/*_families.py")
     content = written.read_text()
     for name in ("uq_parents_of_the_tests_name", "ix_parents_of_the_tests_born_at"):
         assert name in content
@@ -131,23 +141,51 @@ def test_generated_migration_works_and_passes_the_linters(
 
 
 async def test_rows_survive_a_change_of_their_table(
-    url: str, folder: Path, add_models: Callable[[int], None]
+    url: str, folder: Path, set_models: Callable[[int], None]
 ) -> None:
     def migrate(message: str) -> str:
         alembic(url, "revision", "--autogenerate", "-m", message, folder=folder)
-        alembic(url, "upgrade", "head", folder=folder)
+        alembic(url, "upgrade", "heads", folder=folder)
         (written,) = folder.rglob(f"versions/*_{message}.py")
         return written.read_text()
 
-    await asyncio.to_thread(alembic, url, "upgrade", "head", folder=folder)
-    add_models(40)
+    set_models(40)
     await asyncio.to_thread(migrate, "families")
     database = Database(load_settings())
     async with database.writing() as session:
         await session.execute(text("INSERT INTO parents_of_the_tests (id, name) VALUES (1, 'Ada')"))
         await session.execute(text("INSERT INTO children_of_the_tests VALUES (1, 1)"))
-    add_models(80)
+    set_models(80)
     assert "type_=sa.String(length=80)" in await asyncio.to_thread(migrate, "longer")
     async with database.reading() as session:
         assert await session.scalar(text("SELECT count(*) FROM children_of_the_tests")) == 1
     await database.engine.dispose()
+
+
+def test_database_that_is_newer_than_the_code_is_left_as_it_is(
+    url: str,
+    folder: Path,
+    set_models: Callable[[int], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    set_models(40)
+    alembic(url, "revision", "--autogenerate", "-m", "families", folder=folder)
+    older = copytree(folder, folder / "older")
+    alembic(url, "revision", "-m", "newer", "--rev-id", "newer", folder=folder)
+    alembic(url, "upgrade", "heads", folder=folder)
+    assert "no revision newer" not in caplog.text
+    alembic(url, "upgrade", "heads", folder=older)
+    assert "no revision newer; its tables are left as they are" in caplog.text
+    alembic(url, "downgrade", "base", folder=folder)  # by the code that has the revision
+
+
+def test_database_that_is_newer_and_lacks_what_the_code_needs_is_an_error(
+    url: str, folder: Path, set_models: Callable[[int], None]
+) -> None:
+    set_models(40)
+    older = copytree(folder, folder / "older")
+    (folder / "migrations/versions/first.py").write_text(MIGRATION)
+    alembic(url, "upgrade", "heads", folder=folder)
+    needed = "parents_of_the_tests.id, parents_of_the_tests.name, parents_of_the_tests.born_at"
+    with pytest.raises(SystemExit, match=f"no revision first, and does not have {needed}, "):
+        alembic(url, "upgrade", "heads", folder=older)

@@ -23,7 +23,7 @@ from package_name.settings import SETTINGS, load_settings
 
 from ..helpers import TIMEOUT, Client, until
 from .fixtures import alembic
-from .helpers import timed_out
+from .helpers import is_ready, timed_out
 from .postgresql import Server, postgresql
 
 
@@ -36,7 +36,7 @@ def server() -> Iterator[Server]:
         hba = Path(folder, "pg_hba.conf")
         hba.write_text("host all tests all trust\nhost all all all scram-sha-256\n")
         with postgresql("-F", "-c", f"hba_file={hba}") as server:
-            alembic(server.url(), "upgrade", "head")
+            alembic(server.url(), "upgrade", "heads")
             yield server
 
 
@@ -62,11 +62,6 @@ async def ask(db: Database, statement: str = "SELECT 1") -> Any:
         return await session.scalar(text(statement))
 
 
-async def readyz(client: Client) -> tuple[int, object]:
-    async with client.get("/readyz") as response:
-        return response.status, (await response.json())["down"]
-
-
 async def test_restart_of_the_server_between_requests_is_not_noticed(
     db: Database, server: Server
 ) -> None:
@@ -80,17 +75,54 @@ async def test_restart_of_the_server_between_requests_is_not_noticed(
 async def test_stopped_server_is_503_until_it_is_back(
     mode: str, db: Database, client: Client, server: Server
 ) -> None:
-    assert await readyz(client) == (200, [])
+    assert await is_ready(client)
     with pytest.raises(web.HTTPServiceUnavailable):
         async with db.writing() as session:
             await session.execute(text("CREATE TABLE undone (id INTEGER)"))
             await asyncio.to_thread(server.stop, mode)
     with pytest.raises(web.HTTPServiceUnavailable):
         await ask(db)
-    assert await readyz(client) == (503, ["database"])
+    assert not await is_ready(client)
     await asyncio.to_thread(server.start)
-    assert await readyz(client) == (200, [])
+    assert await is_ready(client)
     assert await ask(db, "SELECT to_regclass('undone')") is None
+
+
+async def test_standby_is_read_and_not_ready_until_it_is_promoted(
+    db: Database, client: Client, server: Server
+) -> None:
+    await asyncio.to_thread(server.stop)
+    server.make_standby()
+    await asyncio.to_thread(server.start)
+    assert await ask(db) == 1
+    assert not await is_ready(client)
+    with pytest.raises(web.HTTPServiceUnavailable):
+        async with db.writing() as session:
+            await session.execute(text("CREATE TABLE undone (id INTEGER)"))
+    with pytest.raises(SystemExit, match=r"Not migrated: .* in a read-only transaction"):
+        await asyncio.to_thread(alembic, server.url(), "stamp", "--purge", "heads")
+    assert await ask(db, "SELECT pg_promote()")
+    assert await is_ready(client)
+
+
+async def test_user_who_may_write_to_no_table_is_not_ready(
+    db: Database, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with db.writing() as session:
+        for statement in (
+            "CREATE ROLE reader LOGIN PASSWORD 'secret'",
+            "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
+        ):
+            await session.execute(text(statement))
+    monkeypatch.setenv("DATABASE_URL", server.url().replace("tests@", "reader:secret@"))
+    reader = Database(load_settings())
+    assert await ask(reader) == 1
+    with pytest.raises(OSError, match="this user may write to no table"):
+        await reader.check()
+    async with db.writing() as session:
+        await session.execute(text("GRANT INSERT ON ALL TABLES IN SCHEMA public TO reader"))
+    await reader.check()
+    await reader.engine.dispose()
 
 
 async def test_broken_connection_is_replaced(db: Database) -> None:
@@ -141,7 +173,7 @@ async def test_start_waits_for_a_server_that_starts_later(
     starting = asyncio.create_task(aiohttp_client(create_app()))
     await until(lambda: starting.done() or "waiting for " in caplog.text)
     await asyncio.to_thread(server.start)
-    assert await readyz(await starting) == (200, [])
+    assert await is_ready(await starting)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import resource
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 from aiohttp import web
 from pytest_aiohttp import AiohttpClient
 from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
@@ -21,7 +25,7 @@ from package_name.settings import load_settings
 
 from ..helpers import TIMEOUT, Client, until
 from .fixtures import alembic
-from .helpers import timed_out
+from .helpers import is_ready, timed_out
 from .test_database import SLOW
 
 
@@ -166,6 +170,143 @@ async def test_full_database_is_503(db: Database) -> None:
     await read(db)
 
 
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def replace(path: Path) -> None:
+    shutil.copy(path, path.with_name("backup.db"))
+    path.with_name("backup.db").replace(path)
+
+
+def replace_folder(path: Path) -> None:
+    shutil.copytree(path.parent, path.parent.with_name("copy"))
+    path.parent.rename(path.parent.with_name("moved"))
+    path.parent.with_name("copy").rename(path.parent)
+
+
+def remove_wal(path: Path) -> None:
+    Path(f"{path}-wal").unlink()
+
+
+def remove_shm(path: Path) -> None:
+    Path(f"{path}-shm").unlink()
+
+
+def empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+CHANGES = [remove, replace, replace_folder, remove_wal, remove_shm, empty]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_file_that_is_removed_or_replaced_while_it_is_open_is_503(
+    change: Callable[[Path], None],
+    aiohttp_client: AiohttpClient,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "data/app.db"
+    path.parent.mkdir()
+    (tmp_path / "app.db").rename(path)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{path}")
+    app = create_app()
+    client = await aiohttp_client(app)
+    db = app[DATABASE]
+    await write(db)
+    assert await is_ready(client)
+    async with db.reading():  # so that another connection is opened, too
+        change(path)
+        left = sorted(path.parent.iterdir())
+        for use in (read, write):
+            with pytest.raises(web.HTTPServiceUnavailable):
+                await use(db)
+    assert not await is_ready(client)
+    assert sorted(path.parent.iterdir()) == left
+
+
+async def test_files_may_be_new_when_no_connection_is_open(db: Database, tmp_path: Path) -> None:
+    await db.engine.dispose()
+    replace(tmp_path / "app.db")
+    await db.check()
+    await write(db)
+
+
+async def test_long_writer_does_not_make_the_database_unready(
+    client: Client, db: Database, other: sqlite3.Connection
+) -> None:
+    other.execute("BEGIN IMMEDIATE")
+    assert await is_ready(client)
+    other.execute("ROLLBACK")
+    async with db.reading() as session:  # on the same connection
+        assert await session.scalar(text("PRAGMA busy_timeout")) == 1000 * TIMEOUT
+
+
+async def test_readiness_leaves_no_trace(
+    client: Client, db: Database, other: sqlite3.Connection, tmp_path: Path
+) -> None:
+    await write(db)
+    files = [tmp_path / name for name in ("app.db", "app.db-wal")]
+    before = [path.read_bytes() for path in files]
+    for _ in range(3):
+        assert await is_ready(client)
+        other.execute("BEGIN IMMEDIATE")  # which nobody holds
+        other.execute("ROLLBACK")
+    assert [path.read_bytes() for path in files] == before
+
+
+@contextmanager
+def read_only(database: Path) -> Iterator[Path]:
+    """Yield a copy that can only be read, in a folder that can be written to; root is nobody then."""
+    user = os.geteuid()
+    with TemporaryDirectory() as folder:
+        copied = Path(shutil.copy(database, folder))
+        copied.chmod(0o444)
+        if user == 0:
+            shutil.chown(folder, "nobody")
+            shutil.chown(copied, "nobody")
+            os.seteuid(copied.stat().st_uid)
+        try:
+            yield copied
+        finally:
+            os.seteuid(user)
+
+
+async def test_file_that_can_only_be_read_is_read_and_not_ready_until_it_can_be_written_to(
+    tmp_path: Path,
+) -> None:
+    settings = load_settings()
+    with read_only(tmp_path / "app.db") as path:
+        db = Database(settings.model_copy(update={"database_url": f"sqlite:///{path}"}))
+        await read(db)
+        with pytest.raises(DBAPIError, match="readonly"):
+            await db.check()
+        with pytest.raises(web.HTTPServiceUnavailable):
+            await write(db)
+        await read(db)
+        for end in ("", "-wal", "-shm"):
+            await asyncio.to_thread(Path(f"{path}{end}").chmod, 0o644)
+        async with asyncio.timeout(TIMEOUT):
+            while True:  # until all connections that are read-only are closed
+                with suppress(DBAPIError):
+                    await db.check()
+                    break
+        await write(db)
+        await db.engine.dispose()
+
+
+async def test_full_disk_is_noticed_before_anything_is_written(db: Database) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))  # files of this process: 1 byte
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            await db.check()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    await db.check()
+
+
 @pytest.fixture
 def text_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set DATABASE_URL to a file that is not a database."""
@@ -200,5 +341,5 @@ def test_url_that_names_no_file_is_refused(url: str, monkeypatch: pytest.MonkeyP
 
 
 def test_new_folder_is_private(tmp_path: Path) -> None:
-    alembic(f"sqlite:///{tmp_path}/data/app.db", "upgrade", "head")
+    alembic(f"sqlite:///{tmp_path}/data/app.db", "upgrade", "heads")
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700

@@ -66,7 +66,7 @@ async def test_foreign_origin_is_rejected(client: Client, method: str) -> None:
 
 async def test_head_is_not_allowed(client: Client) -> None:
     async with client.head("/live", headers=HANDSHAKE | own(client)) as response:
-        assert response.status == 405
+        assert response.status in {404, 405}  # 404 if another route takes all paths
 
 
 @pytest.mark.parametrize(

@@ -31,15 +31,20 @@ async def test_livez_runs_no_checks_and_needs_no_thread(client: Client) -> None:
 async def test_readyz_is_200_while_all_checks_pass_and_names_those_that_do_not(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def succeed() -> None:
+        pass
+
     async def fail() -> None:
         raise ConnectionError
 
+    assert client.app
+    client.app[readiness.CHECKS].clear()  # of what the tests may not have
+    client.app[readiness.CHECKS]["succeeding"] = succeed
     monkeypatch.setattr(readiness, "PATIENCE", TIMEOUT)  # of a busy machine
     async with client.get("/readyz") as response:
         assert response.status == 200
         assert await response.json() == {"status": "ready", "down": []}
 
-    assert client.app
     client.app[readiness.CHECKS]["failing"] = fail
     async with client.get("/readyz") as response:
         assert response.status == 503

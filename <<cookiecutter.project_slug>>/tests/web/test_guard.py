@@ -28,7 +28,7 @@ async def test_unsafe_method_needs_own_origin(guarded: Client, path: str, method
     async with guarded.request(method, path, headers=FOREIGN) as response:
         assert response.status == 403
     async with guarded.request(method, path, headers=own(guarded)) as response:
-        assert response.status == {"/nowhere": 404, "/static/site.css": 405}.get(path, 200)
+        assert response.status in ({200} if path.endswith("/echo") else {404, 405})
 
 
 @pytest.mark.parametrize("name", ["Origin", "Referer"])

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from ..settings import SETTINGS, Settings
 from ..web import readiness
 from .base import Base
-from .sqlite import WRITERS, is_away, make_engine, open_database
+from .sqlite import WRITERS, check_writable, is_away, make_engine, open_database
 
 # % endfilter
 __all__ = ["DATABASE", "Base", "Database", "setup"]
@@ -85,9 +85,10 @@ class Database:
             raise _unavailable(error) from error
 
     async def check(self) -> None:
-        """Raise an error unless the database answers, and has been migrated at all."""
+        """Raise an error unless the database answers, was migrated at all, and can be written to."""
         async with self.engine.connect() as connection:
             await connection.execute(text("SELECT version_num FROM alembic_version"))
+            await check_writable(connection)
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
         """Keep connections as long as the application lives (a cleanup context).

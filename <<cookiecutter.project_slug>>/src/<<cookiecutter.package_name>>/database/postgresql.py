@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, DateTime, event, text
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeEngine
 
 from .. import about
@@ -23,8 +23,8 @@ MOMENT: Final[TypeEngine[datetime]] = DateTime(timezone=True)
 
 WRITERS: Final = 1000
 """Who write at once: as many as find a connection."""
-_AWAY: Final = ("08", "53", "57")
-"""Classes of SQLSTATE that are the server's fault: connection, resources, intervention."""
+_AWAY: Final = ("08", "25006", "53", "57")
+"""SQLSTATEs, or classes, of the server's faults: connection, read-only, resources, intervention."""
 PAUSE: Final = 0.5
 """Seconds between two attempts to reach a server that is starting."""
 
@@ -65,6 +65,22 @@ def make_engine(settings: Settings) -> AsyncEngine:
             raise DisconnectionError
 
     return engine
+
+
+_WRITABLE: Final = text(
+    "SELECT current_setting('transaction_read_only') = 'off', coalesce(bool_or("
+    "has_table_privilege(format('%I.%I', schemaname, tablename), 'INSERT')), true)"
+    " FROM pg_tables WHERE schemaname = current_schema()"
+)
+
+
+async def check_writable(connection: AsyncConnection) -> None:
+    """Raise OSError if the server is read-only, as a standby is, or all tables are to this user."""
+    writable, granted = (await connection.execute(_WRITABLE)).one()
+    if not writable:
+        raise OSError("the server is read-only")
+    if not granted:
+        raise OSError("this user may write to no table")
 
 
 @contextmanager

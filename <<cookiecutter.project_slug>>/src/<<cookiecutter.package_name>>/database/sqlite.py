@@ -1,6 +1,7 @@
 """SQLite: a file that all workers of this host write to, one at a time."""
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -8,12 +9,14 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final
 
 import aiosqlite
-from sqlalchemy import Connection, DateTime, Dialect, TypeDecorator, event, make_url
+from sqlalchemy import Connection, DateTime, Dialect, TypeDecorator, event, make_url, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..settings import Settings
@@ -27,6 +30,7 @@ _AWAY: Final = frozenset(
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_INTERRUPT,
         sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
     }
 )
 _STEPS: Final = 10_000
@@ -49,11 +53,58 @@ class _Moment(TypeDecorator[datetime]):
 MOMENT: Final = _Moment()
 
 
+def _code(error: BaseException | None) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
 def is_away(error: Exception) -> bool:
     """Tell whether the database, and not the statement, is to blame: locked, slow, or no room."""
     if not isinstance(error, DBAPIError):
         return True  # no connection became free
-    return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _AWAY
+    return _code(error.orig) in _AWAY
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    with suppress(FileNotFoundError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return None
+
+
+class _Files:
+    """The file, its -wal and its -shm: SQLite goes on with those that it has opened.
+
+    When they are removed or replaced, what is written to them is lost at the next start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take the path of the file."""
+        self.path = path
+        self._opened: dict[Path, tuple[int, int] | None] = {}
+        self._users: set[ConnectionPoolEntry] = set()
+
+    def check(self) -> None:
+        """Raise OSError if one of the files that are open is not at its place any more."""
+        if not self._users:
+            return
+        same = all(_identity(path) == opened for path, opened in self._opened.items())
+        if not (same and self.path.stat().st_size):
+            raise OSError(
+                f"{self.path}, its -wal or its -shm was removed or replaced while it was open;"
+                " stop the service before you do so, and start it again"
+            )
+
+    def add(self, user: ConnectionPoolEntry) -> None:
+        """Note that a connection has opened the files."""
+        if not self._users:
+            beside = os.path.realpath(self.path)  # where SQLite puts the others
+            paths = (self.path, Path(f"{beside}-wal"), Path(f"{beside}-shm"))
+            self._opened = {path: _identity(path) for path in paths}
+        self._users.add(user)
+
+    def remove(self, user: ConnectionPoolEntry) -> None:
+        """Note that a connection is closed; with the last one, SQLite removes -wal and -shm."""
+        self._users.discard(user)
 
 
 async def _connect(*place: Any, **options: Any) -> aiosqlite.Connection:
@@ -77,10 +128,12 @@ def make_engine(settings: Settings) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=settings.database_timeout,
     )
+    files = _Files(Path(str(url.database)))
 
     @event.listens_for(engine.sync_engine, "do_connect")
     def do_connect(_dialect: object, _record: object, _place: object, options: Any) -> None:
-        Path(str(url.database)).parent.mkdir(0o700, parents=True, exist_ok=True)
+        files.check()  # else SQLite would make a new file
+        files.path.parent.mkdir(0o700, parents=True, exist_ok=True)
         options["async_creator_fn"] = _connect
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -96,7 +149,19 @@ def make_engine(settings: Settings) -> AsyncEngine:
         cursor.execute(f"PRAGMA busy_timeout = {int(settings.database_timeout * 1000)}")
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("SELECT 1 FROM sqlite_master")  # which opens -wal and -shm
         cursor.close()
+        files.add(record)
+
+    @event.listens_for(engine.sync_engine, "close")
+    def close(_connection: object, record: ConnectionPoolEntry) -> None:
+        files.remove(record)
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def reopen(context: ExceptionContext) -> None:
+        # What was read-only when it was opened stays so, even if it is so no more.
+        if _code(context.original_exception) == sqlite3.SQLITE_READONLY:
+            context.is_disconnect = True
 
     @event.listens_for(engine.sync_engine, "invalidate")
     def let_go(connection: Any, record: ConnectionPoolEntry, _error: object) -> None:
@@ -110,6 +175,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
     def begin(connection: Connection) -> None:
         # Who has read cannot wait for the lock of the writers, only who begins with it. And who
         # only reads needs no transaction: as in PostgreSQL, each statement sees what is there.
+        files.check()
         options = connection.get_execution_options()
         if options.get("migrating"):  # when a table is dropped, rows that point there would go too
             connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
@@ -121,6 +187,28 @@ def make_engine(settings: Settings) -> AsyncEngine:
         connection.info["deadline"] = time.monotonic() + settings.database_statement_timeout
 
     return engine
+
+
+def _write_beside(path: str) -> None:
+    """Raise OSError if the disk is full or read-only, as SQLite does not notice until it commits."""
+    with TemporaryFile(dir=Path(path).parent) as file:
+        file.write(bytes(4096))
+
+
+async def check_writable(connection: AsyncConnection) -> None:
+    """Raise an error unless the database can be written to; nothing is. Waits for nobody's lock."""
+    patience = await connection.scalar(text("PRAGMA busy_timeout"))
+    try:
+        await connection.execute(text("PRAGMA busy_timeout = 0"))
+        await connection.execute(text("BEGIN IMMEDIATE"))
+        await connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+        await connection.execute(text("ROLLBACK"))
+    except DBAPIError as error:
+        if _code(error.orig) != sqlite3.SQLITE_BUSY:  # which is what it says while somebody writes
+            await connection.invalidate()
+            raise
+    await connection.execute(text(f"PRAGMA busy_timeout = {patience}"))
+    await asyncio.to_thread(_write_beside, str(connection.engine.url.database))
 
 
 @contextmanager

@@ -39,6 +39,8 @@ FIELDS = 4
 REPEATS = 3
 PASSWORD = "correct horse battery staple"
 TOKEN = "a-token-of-the-benchmark-that-is-long-enough"
+NUMBER = "0000000000"
+"""It is replaced by another number whenever it is sent: what was made of a text is remembered."""
 OTHER_SITE = b"https://app.example.com"
 """The origin in CORS_ORIGINS."""
 CJK = "".join(map(chr, range(0x4E00, 0x4E00 + FIELD // 3 - 10)))
@@ -58,7 +60,11 @@ MARKDOWN = {
     **{"lists": "- a\n", "headings": "# a\n", "underlines": "a\n=\n", "lines": "a\n"},
     **{"entities": "&", "escapes": "\\*", "breaks": "\\\n", "HTML": "<", "CDATA": "<![CDATA["},
     **{"autolinks": "<a:b>", "fences": "```\n", "tables": "a|b\n-|-\n", "rules": "* * *\n"},
+    **{"destinations": "[a](", "long destinations": "[a](" + "x" * 30, "paragraphs": "a\n\n"},
+    **{"strong and images": "**![", "hosts": f"[a](http://{CJK[:240]}) ", "short links": "[a](b) "},
 }
+NESTED = ("[a](" + "x" * 300, "<a:b>", "`a` ", "\\*", "*a* ")
+"""What images in images hold, which is read at each level."""
 
 Headers = tuple[tuple[str, bytes], ...]
 Input = tuple[str, "Request", "Request"]
@@ -352,10 +358,17 @@ def texts() -> Iterator[Input]:
     prose = "It is a truth *universally* acknowledged, that a single man must want a wife. "
     article = f"{prose * 5}[Here](https://example.com).\n\n" * 200
     published = {"published_at": "2024-01-01T00:00:00Z"}
-    quotes = ">" * 20 + "a\n" * 25_000
-    usual = news(published | {"body": article[:50_000]}, b"/news.atom")
-    for name, text in {**MARKDOWN, "quotes": quotes}.items():
-        worst = news(published | {"body": (text * 50_000)[:50_000]}, b"/news.atom")
+    size = 50_000 - len(f"{NUMBER}\n\n")
+    bodies = {name: (unit * (size // len(unit) + 1))[:size] for name, unit in MARKDOWN.items()}
+    bodies["quotes"] = ">" * 20 + "a\n" * (size // 2 - 10)
+    for unit in NESTED:
+        content = unit * ((size - 18 * 6) // len(unit))
+        bodies[f"images of {unit[:6]!r}"] = "![" * 18 + content + "](y)" * 18
+    usual, *worsts = (
+        news(published | {"body": f"{NUMBER}\n\n{text}"}, b"/news.atom")
+        for text in (article[:size], *bodies.values())
+    )
+    for name, worst in zip(bodies, worsts, strict=True):
         yield f"Markdown: {name}", worst, usual
 
 
@@ -365,14 +378,16 @@ class Site:
     def __init__(self, port: int) -> None:
         """Sign in."""
         self.port = port
-        self.clients = 0
+        self.clients = self.sent = 0
         self.cookie = b""
         answer = self.send(sign_in(PASSWORD))
         self.cookie = answer.partition(b"Set-Cookie: ")[2].partition(b";")[0]
 
     def encoded(self, request: Request) -> bytes:
         """Return a request as it is sent."""
-        headers, body = list(request.headers), request.body
+        self.sent += 1
+        number = f"{self.sent:0{len(NUMBER)}}".encode()
+        headers, body = list(request.headers), request.body.replace(NUMBER.encode(), number)
         names = {name for name, _ in headers}
         if "Host" not in names:
             headers.append(("Host", b"localhost"))

@@ -390,6 +390,17 @@ def test_host_that_is_not_allowed_gets_421_on_every_port_and_path(
         assert ask(address, head, context=context)[0] == 421
 
 
+def test_host_and_port_in_the_target_replace_those_of_the_header(
+    behind_a_proxy: Stack, tls: tuple[Stack, int]
+) -> None:
+    with_tls, port = tls
+    for address, context in ((behind_a_proxy.port, None), (port, trusting(with_tls))):
+        site = f"{'https' if context else 'http'}://localhost:81"
+        for origin, status in ((site, 200), ("http://evil.example", 403)):
+            head = f"POST {site}/echo HTTP/1.1\nHost: evil.example\nOrigin: {origin}\n"
+            assert ask(address, f"{head}Content-Length: 0\n", context=context)[0] == status
+
+
 def test_probes_are_answered_under_any_name_and_without_one(
     behind_a_proxy: Stack, tls: tuple[Stack, int]
 ) -> None:

@@ -20,6 +20,7 @@ from package_name import dev, logs
 from package_name.web import body_log
 
 from .helpers import TIMEOUT, until
+from .web.helpers import raw_status
 
 # % endfilter
 # The toolbar keeps its state under a plain string. aiohttp warns once in a process, so that any
@@ -50,6 +51,14 @@ async def test_development_policy_allows_live_reload_and_the_toolbar(
         known = {"If-None-Match": response.headers["ETag"]}
     async with client.get(style, headers=known) as response:
         assert response.status == 304
+
+
+@pytest.mark.parametrize(("host", "status"), [("xn--a", 421), ("[", 400), ("localhost:", 200)])
+async def test_development_server_answers_requests_for_any_host(
+    aiohttp_client: AiohttpClient, host: str, status: int
+) -> None:
+    client = await aiohttp_client(dev.app_factory())
+    assert await raw_status(client, f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()) == status
 
 
 async def test_development_server_logs_small_json_bodies_and_handlers_still_read_them(

@@ -25,14 +25,18 @@ def _open_again(descriptor: int) -> int:
     It is opened again, as the mode of ``descriptor`` itself is shared with other programs. Where that
     is forbidden, a service manager made it, for this service alone.
     """
-    with suppress(OSError):
-        if fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) == _DEFAULT_PIPE_SIZE:
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
     try:
         return os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         os.set_blocking(descriptor, False)
         return os.dup(descriptor)
+
+
+def _pipe(descriptor: int) -> int:
+    with suppress(OSError):
+        if fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) == _DEFAULT_PIPE_SIZE:
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    return _open_again(descriptor)
 
 
 def _write_to_pipe(pipe: int, data: bytes) -> int:
@@ -47,6 +51,15 @@ def _write_to_pipe(pipe: int, data: bytes) -> int:
     return os.write(pipe, data)
 
 
+def _write_to_terminal(descriptor: int, data: bytes) -> int:
+    """Write what there is room for. Nothing stays open: a terminal waits until all have left it."""
+    terminal = _open_again(descriptor)
+    try:
+        return os.write(terminal, data)
+    finally:
+        os.close(terminal)
+
+
 class Output:
     """Whole lines to a stream. A line that a full pipe, socket or terminal does not take is dropped.
 
@@ -54,7 +67,7 @@ class Output:
     """
 
     def __init__(self, stream: TextIO, notice: Callable[[int], bytes]) -> None:
-        """Write to the descriptor of ``stream``, or to a new one for the same pipe or terminal."""
+        """Write to the descriptor of ``stream``, or to a new one for the same pipe."""
         self._send = self._sender(stream)
         self._notice = notice
         self._lock = threading.Lock()
@@ -74,13 +87,11 @@ class Output:
             weakref.finalize(self, connection.close).atexit = False  # others log at exit
             return lambda data: connection.send(data, socket.MSG_DONTWAIT)
         if stat.S_ISFIFO(mode):
-            pipe = _open_again(descriptor)
+            pipe = _pipe(descriptor)
             weakref.finalize(self, os.close, pipe).atexit = False
             return lambda data: _write_to_pipe(pipe, data)
         if os.isatty(descriptor):
-            terminal = _open_again(descriptor)
-            weakref.finalize(self, os.close, terminal).atexit = False
-            return lambda data: os.write(terminal, data)
+            return lambda data: _write_to_terminal(descriptor, data)
         return lambda data: os.write(descriptor, data)
 
     def write(self, line: str | bytes) -> None:

@@ -10,10 +10,10 @@ from aiojobs.aiohttp import shield
 from pydantic import ValidationError
 
 from ..database import DATABASE
+from ..web.conditional import entity_tag, require_version
 from ..web.context import get_context
 from ..web.errors import InvalidError
 from ..web.json_body import read_json
-from ..web.preconditions import entity_tag, require_version
 from ..web.templating import url
 from ..web.tokens import has_token, require_token
 from . import lists, publishing, store

@@ -1,11 +1,24 @@
-"""Conditional GET: what the client has already is not sent again (RFC 9110, section 13)."""
+"""Conditional requests (RFC 9110, section 13): what the client has already is not sent again."""
+
+from hashlib import blake2b
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from .context import get_context
 from .headers import REVALIDATE
-from .preconditions import entity_tag, is_current
+from .preconditions import is_current
+
+
+def entity_tag(body: bytes) -> str:
+    """Return the strong entity tag of a representation."""
+    return f'"{blake2b(body, digest_size=16).hexdigest()}"'
+
+
+def require_version(request: web.BaseRequest, etag: str) -> None:
+    """Raise web.HTTPPreconditionFailed if the client wants to change another version than this."""
+    if is_current(request, etag):
+        raise web.HTTPPreconditionFailed
 
 
 def conditional(handler: Handler) -> Handler:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate
-from hashlib import blake2b
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -19,11 +18,6 @@ _HTTP_DATE: Final = re.compile(
     f"|{_DAY}[a-z]{{3,6}}, [0-9]{{2}}-{_MONTH}-[0-9]{{2}} {_TIME} GMT"
     f"|{_DAY} {_MONTH} [ 0-9][0-9] {_TIME} [0-9]{{4}}"
 )
-
-
-def entity_tag(body: bytes) -> str:
-    """Return the strong entity tag of a representation."""
-    return f'"{blake2b(body, digest_size=16).hexdigest()}"'
 
 
 def _lists(etag: str, header: str, *, weak: bool) -> bool:
@@ -68,12 +62,6 @@ def is_current(request: web.BaseRequest, etag: str, modified: int | None = None)
         return _lists(etag, ",".join(known), weak=True)
     modified_since = _date(request, hdrs.IF_MODIFIED_SINCE)
     return modified is not None and modified_since is not None and modified <= modified_since
-
-
-def require_version(request: web.BaseRequest, etag: str) -> None:
-    """Raise web.HTTPPreconditionFailed if the client wants to change another version than this."""
-    if is_current(request, etag):
-        raise web.HTTPPreconditionFailed
 
 
 def _satisfiable(ranges: str, size: int) -> Iterator[range]:

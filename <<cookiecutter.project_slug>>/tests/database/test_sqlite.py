@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
 from package_name.database import DATABASE, Database
+from package_name.database.sqlite import open_database
 from package_name.settings import load_settings
 
 from ..helpers import TIMEOUT, Client, until
@@ -101,6 +102,27 @@ async def test_writer_waits_for_the_lock_of_another_program(
     await read(db)  # which needs no lock
     other.execute("ROLLBACK")
     await writing
+
+
+async def test_start_waits_for_another_that_makes_the_same_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/new.db")
+    db = Database(load_settings())
+    statements: list[str] = []
+
+    @event.listens_for(db.engine.sync_engine, "connect", insert=True)
+    def trace(connection: Any, *_: object) -> None:
+        connection.run_async(lambda driver: driver.set_trace_callback(statements.append))
+
+    with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        opening = asyncio.create_task(open_database(db.engine, load_settings()))
+        await until(lambda: statements.count("PRAGMA journal_mode = WAL") > 1 or opening.done())
+        assert not opening.done()
+        other.execute("ROLLBACK")
+        await opening
+    await db.engine.dispose()
 
 
 async def test_lock_that_is_not_released_is_503(

@@ -147,7 +147,16 @@ def make_engine(settings: Settings) -> AsyncEngine:
         connection.isolation_level = None  # else Python begins transactions of its own
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {int(settings.database_timeout * 1000)}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        deadline = time.monotonic() + settings.database_timeout
+        while True:
+            try:
+                cursor.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as error:
+                # SQLite itself does not wait for another who makes the same new file.
+                if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                connection.run_async(lambda _driver: asyncio.sleep(0.05))
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.execute("SELECT 1 FROM sqlite_master")  # which opens -wal and -shm
         cursor.close()

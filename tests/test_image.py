@@ -36,7 +36,7 @@ from load import load
 from needs import needs
 from stack import TOKEN, ask, publish, talk
 from test_answers import hostile_answers
-from workers import EXTRA, run
+from workers import customized, run
 
 pytestmark = [pytest.mark.xdist_group("image"), needs("containers", "podman", "runc")]
 
@@ -241,7 +241,7 @@ def extra(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Options that add the handlers of EXTRA, by a module that every Python imports."""
     folder = tmp_path_factory.mktemp("extra")
     folder.chmod(0o755)
-    (folder / "sitecustomize.py").write_text(EXTRA.format(package="my_service"))
+    (folder / "sitecustomize.py").write_text(customized("my_service"))
     return [f"--volume={folder}:/extra:ro", "--env=PYTHONPATH=/extra"]
 
 

@@ -30,8 +30,8 @@ from conftest import (
 from debian import copy, tree
 from load import load
 from needs import needs
-from stack import TOKEN, publish
-from workers import EXTRA, run
+from stack import TOKEN, children, publish
+from workers import customized, run
 
 pytestmark = [pytest.mark.xdist_group("systemd"), needs("systemd", "systemd-nspawn")]
 
@@ -308,20 +308,11 @@ def install(project: Project, tree: Path, **settings: str) -> None:
     extra = tree / "opt/extra"
     extra.mkdir()
     # Imported by every Python that is told to look there.
-    (extra / "sitecustomize.py").write_text(EXTRA.format(package=project.package) + ATTEMPTS)
+    (extra / "sitecustomize.py").write_text(customized(project.package, ATTEMPTS))
     compiled = [".venv/bin/python", "-m", "compileall", "-q", ".venv/lib"]  # but what is for others
     subprocess.run(
         ["chroot", tree, "env", "--chdir", HOME, *compiled], check=False, capture_output=True
     )
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that a process has started, if it is there."""
-    with suppress(OSError):
-        return [
-            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
-    return []
 
 
 def first_process(nspawn: int) -> int:

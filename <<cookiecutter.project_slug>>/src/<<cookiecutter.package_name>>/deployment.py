@@ -1,8 +1,10 @@
 """What surrounds the application in production, as far as it can be set: gunicorn, nginx, users, paths.
 
-Read by deploy/gunicorn.conf.py and deploy/render.py; described in .env.example.
+Read by deploy/render.py, and as JSON (``python -m``) by deploy/gunicorn.conf.py and deploy/serve.py;
+described in .env.example.
 """
 
+import json
 import re
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings
 
-from .settings import FROM_ENVIRONMENT
+from .settings import FROM_ENVIRONMENT, load_settings, read
 
 SOCKET_PATH: Final = 107
 """Bytes that the address of a Unix socket may have."""
@@ -84,3 +86,27 @@ class Deployment(BaseSettings):
             # A request that is passed on is two connections.
             raise ValueError("NGINX_WORKER_OPEN_FILES is at least twice NGINX_WORKER_CONNECTIONS")
         return self
+
+
+def main() -> None:
+    """Print what the processes that load nothing of the project have to know, as one JSON object.
+
+    Raises SystemExit when a setting is wrong.
+    """
+    settings, deployment = load_settings(), read(Deployment)
+    values = {
+        # A platform gives PORT; a proxy on the same host is better reached by a Unix socket, by BIND.
+        "bind": deployment.bind or f"{deployment.host}:{deployment.port}",
+        "workers": deployment.web_concurrency,
+        "timeout": deployment.worker_timeout,
+        # The worker waits for handlers, shielded work and periodic work; the master, longer.
+        "graceful_timeout": 3 * int(settings.graceful_timeout) + 5,
+        "max_requests": deployment.max_requests,
+        "log_level": settings.log_level,
+        "json": not settings.development,
+    }
+    print(json.dumps(values))
+
+
+if __name__ == "__main__":
+    main()

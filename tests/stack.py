@@ -37,6 +37,12 @@ UNPRIVILEGED = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"
 """Runs a command as root without its user id and capabilities, but with access to its files."""
 
 
+def beside(server: Server) -> list[str]:
+    """Return what comes before a command that the user of UNPRIVILEGED is to run."""
+    enter = ["nsenter", f"--target={server.process.pid}", "--user", "--preserve-credentials", "--"]
+    return enter if os.geteuid() == 0 else []
+
+
 @dataclass(frozen=True)
 class Stack:
     """A running stack, and where it runs."""
@@ -66,10 +72,8 @@ class Stack:
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a target of the project's Makefile, as the user of the stack."""
-        enter = ["nsenter", f"--target={self.server.process.pid}", "--user"]
-        enter += ["--preserve-credentials", "--"]
         return subprocess.run(
-            [*(enter if os.geteuid() == 0 else []), "make", *arguments],
+            [*beside(self.server), "make", *arguments],
             cwd=self.project.path,
             env=clean_environment(RUN_FOLDER=str(self.run)),
             capture_output=True,

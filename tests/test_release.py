@@ -1,12 +1,8 @@
 """New versions of the project, taken into use while requests come; and broken ones, which are not."""
 
 import os
-import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -14,6 +10,17 @@ import pytest
 from conftest import Project, client, sign_in, wait_for
 from load import load
 from needs import needs
+from releases import (
+    TEAPOT,
+    Copy,
+    add_setting,
+    change_configuration,
+    change_log,
+    edit,
+    rename_module,
+    told,
+    update_dependency,
+)
 from stack import Stack, children, stack
 from workers import workers
 
@@ -21,114 +28,6 @@ KINDS = [
     pytest.param(kind, marks=pytest.mark.xdist_group(f"release-{kind}"))
     for kind in ("gunicorn", "pool")
 ]
-COMPILED = "markupsafe"
-"""A dependency with a library in machine code."""
-
-
-class Copy:
-    """A copy of the project, whose files are changed as by a release.
-
-    The page /about tells programs which release it is, and the version of ``tiny``, on which the
-    copy depends.
-    """
-
-    def __init__(self, project: Project, folder: Path) -> None:
-        """Copy it, with a virtual environment that has all that is installed in the other one."""
-        self.path = folder / project.path.name
-        left = (".venv", ".env", "data", "uploads", "run", ".*_cache", "__pycache__")
-        shutil.copytree(project.path, self.path, ignore=shutil.ignore_patterns(*left))
-        self.project = Project(self.path, project.package)
-        self.package = self.path / "src" / project.package
-        venv = self.path / ".venv"
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
-        (self.library,) = venv.glob("lib/*/site-packages")
-        (self.other,) = project.path.glob(".venv/lib/*/site-packages")
-        (self.library / "copy.pth").write_text(f"{self.path}/src\n{self.other}\n")
-        for name in ("alembic", "gunicorn", "supervisord", "supervisorctl"):
-            program = self.project.bin / name
-            text = (project.bin / name).read_text()
-            program.write_text(text.replace(str(project.path), str(self.path)))
-            program.chmod(0o755)
-        (self.path / ".env").write_text("")
-        self.install("1.0")
-        pages, overview = self.package / "site/pages.py", self.package / "admin/overview.py"
-        edit(pages, '"author": about.AUTHOR', '"tiny": tiny.VERSION')
-        edit(pages, "\nfrom ", "\nimport tiny\nfrom ")
-        edit(overview, "PACKAGES = (", 'PACKAGES = ("tiny", ')
-
-    def install(self, version: str) -> None:
-        """Install a version of ``tiny``, and COMPILED anew, in place of what is there."""
-        for old in (*self.library.glob("tiny-*"), *self.library.glob(COMPILED)):
-            shutil.rmtree(old)
-        shutil.copytree(self.other / COMPILED, self.library / COMPILED)
-        (self.library / "tiny.py").write_text(f"VERSION = {version!r}\n")
-        information = self.library / f"tiny-{version}.dist-info"
-        information.mkdir()
-        (information / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: tiny\nVersion: {version}\n"
-        )
-
-    def announce(self, release: str) -> None:
-        """Have the page tell of this release."""
-        about = self.package / "about.py"
-        lines = about.read_text().splitlines()
-        kept = [line for line in lines if not line.startswith("DESCRIPTION")]
-        about.write_text("\n".join([*kept, f'DESCRIPTION: Final = "{release}"', ""]))
-
-    @contextmanager
-    def broken(self, name: str, old: str, new: str) -> Iterator[None]:
-        """Replace a text in a file for a while; an empty one is the end of the file."""
-        path = self.path / name.replace("PACKAGE", f"src/{self.project.package}")
-        before = path.read_text()
-        if old:
-            edit(path, old, new)
-        else:
-            path.write_text(before + new)
-        try:
-            yield
-        finally:
-            path.write_text(before)
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    """Replace the first of these texts in a file."""
-    text = path.read_text()
-    assert old in text, f"{path}: {old}"
-    path.write_text(text.replace(old, new, 1))
-
-
-def add_setting(copy: Copy) -> None:
-    edit(copy.package / "settings.py", "    @property\n", "    motto: str\n\n    @property\n")
-    (copy.path / ".env").write_text("MOTTO=tea for all\n")
-    pages = copy.package / "site/pages.py"
-    edit(pages, "about_json(_request", "about_json(request")
-    edit(pages, '{"name": ', '{"motto": request.config_dict[SETTINGS].motto, "name": ')
-    edit(pages, "from ..web.headers", "from ..settings import SETTINGS\nfrom ..web.headers")
-
-
-def rename_module(copy: Copy) -> None:
-    (copy.package / "normalization.py").rename(copy.package / "cleaning.py")
-    for path in copy.package.rglob("*.py"):
-        path.write_text(path.read_text().replace("normalization import", "cleaning import"))
-
-
-def change_log(copy: Copy) -> None:
-    edit(copy.package / "logs.py", 'event["timestamp"]', 'event["moment"]')
-
-
-def change_configuration(copy: Copy) -> None:
-    edit(copy.package / "deployment.py", '"json": ', '"greeting": "hello", "json": ')
-    conf = copy.path / "deploy/gunicorn.conf.py"
-    edit(conf, "\nbind = ", "\nraw_env = [f\"GREETING={values['greeting']}\"]\nbind = ")
-    pages = copy.package / "site/pages.py"
-    edit(pages, '{"motto": ', '{"greeting": os.environ.get("GREETING"), "motto": ')
-    edit(pages, "import tiny", "import os\nimport tiny")
-
-
-def update_dependency(copy: Copy) -> None:
-    copy.install("2.0")
-
-
 RELEASES: list[Callable[[Copy], None]] = [
     add_setting,
     rename_module,
@@ -136,14 +35,6 @@ RELEASES: list[Callable[[Copy], None]] = [
     change_configuration,
     update_dependency,
 ]
-
-
-def told(base: str) -> dict[str, str]:
-    """Return what /about tells programs."""
-    with client() as http:
-        answer = http.get(f"{base}/about", headers={"Accept": "application/json"})
-        assert answer.status_code == 200
-        return dict(answer.json())
 
 
 def version_shown(http: httpx.Client, base: str) -> str:
@@ -269,9 +160,6 @@ def test_broken_release_fails_and_changes_nothing(running: tuple[Copy, Stack]) -
     wait_for(lambda: len(site.workers() - {0}) == 2, "both workers")
     with client() as http:
         assert http.get(f"{site.base}/tea").status_code == 418
-
-
-TEAPOT = "    server_tokens off;\n    location = /tea { return 418; }"
 
 
 def test_gunicorn_alone_takes_a_release_at_hup(installed: Project, tmp_path: Path) -> None:

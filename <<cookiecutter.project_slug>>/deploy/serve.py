@@ -24,7 +24,8 @@ from pathlib import Path
 # % filter replace("package_name", cookiecutter.package_name)
 VALUES = [sys.executable, "-m", "package_name.deployment"]
 # % endfilter
-GUNICORN = [sys.executable, "-m", "gunicorn", "--config", "deploy/gunicorn.conf.py"]
+CONFIGURATION = str(Path(__file__).with_name("gunicorn.conf.py"))
+GUNICORN = [sys.executable, "-m", "gunicorn", "--config", CONFIGURATION]
 FIRST = 3
 """The file descriptor of the first socket, as systemd numbers them."""
 BACKLOG = 2048
@@ -229,7 +230,8 @@ class Server:
         if self.leaving and self.leaving.accepts() and time.monotonic() < self.since + LEAVE:
             return
         self.settled = True
-        text = f"{len(current.workers)} workers are ready after {self.since - current.began:.1f} s"
+        seconds = self.since - current.began
+        text = f"all workers ({len(current.workers)}) are ready after {seconds:.1f} s"
         self.log(text)
         current.answer(0, text)
 

@@ -98,6 +98,13 @@ def is_listening(path: Path) -> bool:
     return False
 
 
+def children(process: int) -> list[int]:
+    """Return the processes that a process has started."""
+    return [
+        int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    ]
+
+
 @contextmanager
 def no_file_descriptors(pid: int = 0) -> Iterator[None]:
     """Let a process, or this one, open no more files and sockets; those that are open stay so."""

@@ -11,7 +11,7 @@ import pytest
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.output import PIPE_SIZE, Output
 
-from .helpers import GUNICORN, json_lines, running, session, until
+from .helpers import GUNICORN, children, json_lines, running, session, until
 
 # % endfilter
 NOBODY = 65534
@@ -29,10 +29,6 @@ def read_all(descriptor: int) -> bytes:
         while part := os.read(descriptor, 1024**2):
             parts.append(part)
     return b"".join(parts)
-
-
-def children(process: int) -> list[str]:
-    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
 
 
 Ends = tuple[int, Callable[[], Output]]

@@ -683,9 +683,10 @@ def test_service_cannot_take_files_of_root(rooted: Container) -> None:
     ]
     for command in commands:
         done = rooted.execute("sh", "-c", command)
-        assert done.returncode == 0, done.stdout + done.stderr
+        # The service itself may not start, with such uploads.
+        by_itself = "gunicorn ended with status" in done.stderr
+        assert done.returncode == 0 or by_itself, done.stdout + done.stderr
     rooted.engine("restart", "--time=60", rooted.name)
-    # The service itself may not start, with such uploads.
     wait_for(answers_at(f"{rooted.base}/static/site.css"), "nginx to serve again")
     found = rooted.execute("sh", "-c", "cd /root && stat -c '%n %U %a' * && cat old").stdout
     assert found == "old root 600\nours\n"
@@ -693,6 +694,7 @@ def test_service_cannot_take_files_of_root(rooted: Container) -> None:
     places = " ".join(sorted({str(path.parent) for path in paths}))
     left = rooted.execute("sh", "-c", f"find {places} -mindepth 1 -maxdepth 1 -uid 0").stdout
     assert left == ""
+    rooted.engine("rm", "--force", "--time=0", rooted.name)  # as it would not reload
 
 
 def test_root_does_not_start_in_a_folder_of_others(engine: Engine, images: dict[str, str]) -> None:

@@ -118,7 +118,7 @@ worker_class = AiohttpWorker
 # % if cookiecutter.database == "postgresql"
 def on_starting(_arbiter: Arbiter) -> None:
     """Wait for the database: workers that wait are killed by their timeout."""
-    run("database.postgresql")
+    run("database")
 
 
 # % endif

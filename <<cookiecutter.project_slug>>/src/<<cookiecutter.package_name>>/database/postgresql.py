@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeEngine
 
-from .. import about, logs
-from ..settings import Settings, load_settings
+from .. import about
+from ..settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -90,16 +90,3 @@ async def open_database(engine: AsyncEngine, settings: Settings) -> None:
                 raise SystemExit(f"Cannot start, {place}: {reason}") from None
         logger.warning("waiting for %s: %s", place, reason)
         await asyncio.sleep(PAUSE)
-
-
-async def main() -> None:
-    """Wait for the server, in the place of workers that would be killed by their timeout."""
-    settings = load_settings()
-    logs.configure(level=settings.log_level, json=not settings.development)
-    engine = make_engine(settings)
-    await open_database(engine, settings)
-    await engine.dispose()
-
-
-if __name__ == "__main__":
-    asyncio.run(main())

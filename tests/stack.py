@@ -28,12 +28,19 @@ from conftest import (
     started,
     wait_for,
 )
-from workers import EXTRA
+from load import load
+from workers import customized
 
 TOKEN = "a-token-of-the-tests-that-is-long-enough"
 """For API_TOKENS."""
 UNPRIVILEGED = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
 """Runs a command as root without its user id and capabilities, but with access to its files."""
+
+
+def beside(server: Server) -> list[str]:
+    """Return what comes before a command that the user of UNPRIVILEGED is to run."""
+    enter = ["nsenter", f"--target={server.process.pid}", "--user", "--preserve-credentials", "--"]
+    return enter if os.geteuid() == 0 else []
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,11 @@ class Stack:
         )
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a target of the project's Makefile, with the environment of the stack."""
+        """Run a target of the project's Makefile, as the user of the stack."""
         return subprocess.run(
-            ["make", *arguments],
+            [*beside(self.server), "make", *arguments],
             cwd=self.project.path,
-            env=clean_environment(**self.environment),
+            env=clean_environment(RUN_FOLDER=str(self.run)),
             capture_output=True,
             text=True,
             check=False,
@@ -85,6 +92,29 @@ class Stack:
     def members(self) -> dict[str, int]:
         """Return the application's own processes, as pids() does."""
         return {name: pid for name, pid in self.pids().items() if name != "nginx"}
+
+    def workers(self) -> set[int]:
+        """Return the processes that serve: gunicorn's workers, or the members of the pool."""
+        members = self.members()
+        if "app" not in members:
+            return set(members.values())
+        masters = children(members["app"])
+        return {worker for master in masters for worker in children(master)}
+
+    def kill_under_load(self, pid: int) -> None:
+        """Kill a process while requests come, and wait until there are as many workers as before.
+
+        Raises AssertionError if more is lost than what they were handling.
+        """
+        count = len(self.workers())
+        with load([self.port], "/", "/echo") as clients:
+            clients.wait_for_all(4, 10)
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: pid not in self.server.group(), "the process to end")
+            wait_for(lambda: len(self.workers() - {0}) == count, "other workers")
+            clients.wait_for_all(4, 50)
+        # Each of the eight clients may have had a request under way.
+        assert len(clients.failures) <= 8, clients.failures
 
     def reconfigure_nginx(self, pattern: str, replacement: str) -> None:
         """Replace a part of the site's configuration, at least once, and make nginx load it."""
@@ -109,6 +139,13 @@ class Stack:
         return self.access(path, by)
 
 
+def children(pid: int) -> list[int]:
+    """Return the child processes, if the process is there."""
+    with suppress(OSError):
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
 def answers(port: int) -> bool:
     """Return True if the project responds behind nginx."""
     try:
@@ -131,7 +168,7 @@ def stack(project: Project, app_server: str, **environment: str) -> Iterator[Sta
     with TemporaryDirectory() as name:  # whose path is short enough for the address of a socket
         folder = Path(name)
         # Imported by every Python, as the servers are started by the project's own files.
-        (folder / "sitecustomize.py").write_text(EXTRA.format(package=project.package))
+        (folder / "sitecustomize.py").write_text(customized(project.package))
         port = free_port()
         variables = PRODUCTION | {
             "PYTHONPATH": name,

@@ -238,7 +238,7 @@ def test_nginx_appends_to_forwarded_headers_only_where_the_application_can_tell(
     for server in ("gunicorn", "pool"):
         text = render("supervisord/supervisord.conf", **variables, APP_SERVER=server)
         assert f'TRUSTED_PROXIES="{trusted}"' in text
-    assert f" TRUSTED_PROXIES={trusted} " in render("systemd/app.service", **variables)
+    assert f"=TRUSTED_PROXIES={trusted} " in render("systemd/app.service", **variables)
 
 
 def test_each_file_of_deploy_is_named_by_the_readme_or_another_file(installed: Project) -> None:

@@ -33,7 +33,7 @@ from conftest import (
     wait_for,
 )
 from needs import needs
-from stack import UNPRIVILEGED, Stack, ask, stack, talk
+from stack import UNPRIVILEGED, Stack, ask, beside, stack, talk
 from workers import run
 
 pytestmark = [
@@ -611,8 +611,12 @@ def test_make_rehearse_serves_reloads_and_shows_nginxs_error_page(
         tab.page.goto(base)
         tab.page.locator("#live").get_by_text("Live").wait_for()
         assert tab.wrong == []
-        reloaded = installed.make("reload")
-        assert "site:app: signalled" in reloaded.stdout
+        reload = [*beside(server), "make", "reload"]
+        done = subprocess.run(
+            reload, cwd=path, env=clean_environment(), stdout=subprocess.PIPE, text=True, check=True
+        )
+        said = r"all workers \(2\) are ready after [\d.]+ s\nreloaded after \d+ s\n"
+        assert re.fullmatch(said, done.stdout)
         control = [str(installed.bin / "supervisorctl"), "-c", "run/supervisord.conf"]
         subprocess.run([*control, "stop", "site:app"], cwd=path, check=True, capture_output=True)
         answer = tab.page.goto(f"{base}/about")

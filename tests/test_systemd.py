@@ -30,8 +30,18 @@ from conftest import (
 from debian import copy, tree
 from load import load
 from needs import needs
-from stack import TOKEN, publish
-from workers import EXTRA, run
+from releases import (
+    TEAPOT,
+    Installed,
+    add_setting,
+    change_configuration,
+    change_log,
+    edit,
+    rename_module,
+    told,
+)
+from stack import TOKEN, children, publish
+from workers import customized, run
 
 pytestmark = [pytest.mark.xdist_group("systemd"), needs("systemd", "systemd-nspawn")]
 
@@ -234,14 +244,18 @@ class Machine:
         return self.run("systemctl", "show", "--value", f"--property={name}", unit)
 
     def master(self) -> int:
-        """Return gunicorn's process, as the machine numbers it."""
+        """Return the process of serve.py, as the machine numbers it."""
         return int(self.show("MainPID"))
 
+    def children(self, *pids: int) -> set[int]:
+        """Return what these processes have started."""
+        paths = " ".join(f"/proc/{pid}/task/{pid}/children" for pid in pids)
+        done = self.attempt("sh", "-c", f"cat {paths} /dev/null 2>/dev/null")
+        return {int(pid) for pid in done.stdout.split()}
+
     def workers(self) -> set[int]:
-        """Return the master's children."""
-        master = self.master()
-        done = self.attempt("cat", f"/proc/{master}/task/{master}/children")
-        return {int(pid) for pid in done.stdout.split()} if done.returncode == 0 else set()
+        """Return gunicorn's workers."""
+        return self.children(*self.children(self.master()))
 
     def kill(self, number: signal.Signals, *pids: int) -> None:
         """Send a signal."""
@@ -254,11 +268,11 @@ class Machine:
         return False
 
     def reload(self) -> None:
-        """Reload the service, and wait until all workers are others."""
+        """Reload the service, and wait until the old workers have ended."""
         before = self.workers()
         self.run("systemctl", "reload", "my-service")
+        assert len(self.workers() - before) == 2
         wait_for(lambda: not before & self.workers(), "the old workers to end")
-        wait_for(lambda: len(self.workers()) == 2, "new workers")
 
     @contextmanager
     def settings(self, **changed: str) -> Iterator[None]:
@@ -308,20 +322,11 @@ def install(project: Project, tree: Path, **settings: str) -> None:
     extra = tree / "opt/extra"
     extra.mkdir()
     # Imported by every Python that is told to look there.
-    (extra / "sitecustomize.py").write_text(EXTRA.format(package=project.package) + ATTEMPTS)
+    (extra / "sitecustomize.py").write_text(customized(project.package, ATTEMPTS))
     compiled = [".venv/bin/python", "-m", "compileall", "-q", ".venv/lib"]  # but what is for others
     subprocess.run(
         ["chroot", tree, "env", "--chdir", HOME, *compiled], check=False, capture_output=True
     )
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that a process has started, if it is there."""
-    with suppress(OSError):
-        return [
-            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
-    return []
 
 
 def first_process(nspawn: int) -> int:
@@ -504,7 +509,7 @@ def test_what_it_may_not_do(site: Machine) -> None:
         "map": "PermissionError",
         "home": "PermissionError",
     }
-    for pid in (site.master(), *site.workers()):
+    for pid in (site.master(), *site.children(site.master()), *site.workers()):
         status = site.run("cat", f"/proc/{pid}/status")
         assert re.search(rf"^Uid:\t{uid}\t{uid}\t{uid}\t{uid}$", status, re.MULTILINE)
         assert set(re.findall(r"^Cap\w+:\t(\w+)$", status, re.MULTILINE)) == {"0" * 16}
@@ -514,8 +519,7 @@ def test_what_it_may_not_do(site: Machine) -> None:
 def test_reloads_and_restarts_lose_no_request(site: Machine) -> None:
     master = site.master()
     with load([site.port], "/about", "/echo") as clients:
-        for _ in range(2):
-            site.reload()
+        site.reload()
         assert (site.master(), site.show("NRestarts")) == (master, "0")
         # What comes while nothing runs waits at the socket.
         site.run("systemctl", "restart", "my-service")
@@ -536,7 +540,42 @@ def test_a_reload_with_wrong_settings_is_refused(site: Machine) -> None:
     assert site.show("ActiveState") == "active"
     assert site.answers()
     assert "LOG_LEVEL: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'" in site.journal()
-    site.reload()
+
+
+def test_reload_takes_all_that_has_changed_into_use_or_nothing(site: Machine) -> None:
+    """By the script that ``make reload`` runs, as root."""
+    home = site.tree / HOME.relative_to("/")
+    project = Installed(home, home / "src/my_service")
+    conf = site.tree / "etc/nginx/sites-enabled/my-service"
+    before = site.workers(), conf.read_text()
+    for name, old, new, said in (
+        ("PACKAGE/site/pages.py", "", "tea = (\n", "SyntaxError"),
+        ("deploy/nginx/site.conf", "server_tokens off;", "tea on;", 'directive "tea"'),
+    ):
+        with project.broken(name, old, new):
+            done = site.attempt("deploy/reload.sh")
+        assert done.returncode != 0
+        assert said in done.stdout
+        assert (site.workers(), conf.read_text()) == before
+    for release in (add_setting, rename_module, change_log, change_configuration):
+        release(project)
+    project.announce("all")
+    edit(home / "deploy/systemd/app.service", "OOMPolicy=continue", "OOMPolicy=kill")
+    with load([site.port], "/about", "/echo") as clients:
+        said = site.run("deploy/reload.sh")
+        found = told(site.base)
+        clients.wait_for_all(4, 20)
+    assert clients.failures == []
+    assert [found[key] for key in ("description", "motto", "greeting")] == [
+        *("all", "tea for all", "hello")
+    ]
+    assert "my-service.service has changed: systemctl restart my-service.service" in said
+    assert site.show("OOMPolicy") == "kill"
+    # nginx's site, which closes the connections that are idle.
+    edit(home / "deploy/nginx/site.conf", "    server_tokens off;", TEAPOT)
+    site.run("deploy/reload.sh")
+    with client() as http:
+        wait_for(lambda: http.get(f"{site.base}/tea").status_code == 418, "nginx to have read it")
 
 
 def test_it_starts_once_wrong_settings_are_mended(site: Machine) -> None:
@@ -563,7 +602,7 @@ def test_a_worker_that_hangs_is_replaced(site: Machine) -> None:
 def test_the_watchdog_restarts_what_hangs_as_a_whole(site: Machine) -> None:
     assert site.show("WatchdogUSec") == "10s"
     restarts, master, workers = int(site.show("NRestarts")), site.master(), site.workers()
-    site.kill(signal.SIGSTOP, master, *workers)
+    site.kill(signal.SIGSTOP, *site.children(master), *workers)
     wait_for(lambda: site.master() not in {0, master}, "another master")
     wait_for(site.answers, "an answer")
     assert int(site.show("NRestarts")) == restarts + 1

@@ -84,6 +84,36 @@ make_runner = server.make_runner
 """Adds handlers to the project: ``/held`` responds, and what ``/begin`` starts finishes, once the file
 that ``until`` names exists."""
 
+LATER = """
+import sys
+from importlib.util import find_spec
+
+class AfterServer:
+    def find_spec(self, name, path=None, target=None):
+        if name != "{package}.server":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            exec({code!r}, {{}})
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, AfterServer())
+"""
+
+
+def customized(package: str, more: str = "") -> str:
+    """Return a sitecustomize.py, imported by every Python, that adds EXTRA to the project's server.
+
+    Once that is imported: gunicorn's master and others import nothing of the project.
+    """
+    return LATER.format(package=package, code=EXTRA.format(package=package) + more)
+
 
 @dataclass
 class Workers:

@@ -1,89 +1,136 @@
-"""gunicorn's configuration: ``gunicorn --config deploy/gunicorn.conf.py``, from the project's folder."""
+"""gunicorn's configuration: ``gunicorn --config deploy/gunicorn.conf.py``, from the project's folder.
 
-import asyncio
+The master outlives the files that it was started from. So it imports nothing of the project, nor of
+its dependencies: a worker that is started later would have a part of them old, and the rest new.
+"""
+
 import faulthandler
+import json
+import logging
 import os
 import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
+from runpy import run_path
 from tempfile import TemporaryFile
 
-from aiohttp.worker import GunicornWebWorker
 from gunicorn.arbiter import Arbiter
-from gunicorn.systemd import sd_notify
+from gunicorn.workers.base import Worker
 
 # % filter replace("package_name", cookiecutter.package_name)
-from package_name.deployment import Deployment, check_reach
-from package_name.environment import read
-from package_name.logs import logging_config
-from package_name.settings import load_settings
+PACKAGE = "package_name"
 
-# Both are read here too, so that wrong ones stop the master with one message.
-settings = load_settings()
-deployment = read(Deployment)
-check_reach(settings, deployment.address)
 
-wsgi_app = "package_name.server:make_runner"
 # % endfilter
-# A platform gives PORT; a proxy on the same host is better reached by a Unix socket, by BIND.
-bind = deployment.address
+def run(module: str, *arguments: str) -> bytes:
+    """Return what a module of the project prints. Raises SystemExit with its status if it fails."""
+    command = [sys.executable, "-m", f"{PACKAGE}.{module}", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    return done.stdout
+
+
+values = json.loads(run("deployment"))
+
+wsgi_app = f"{PACKAGE}.server:make_runner"
+bind = values["bind"]
 # One event loop fills one core. Two at least, so that one serves while the other is replaced.
-workers = deployment.web_concurrency
-# uvloop's event loop costs less CPU time than asyncio's own; it is not there on every platform.
-worker_class = (
-    "aiohttp.GunicornUVLoopWebWorker" if find_spec("uvloop") else "aiohttp.GunicornWebWorker"
-)
+workers = values["workers"]
 # Seconds after which a worker whose event loop is blocked is killed and replaced.
-timeout = deployment.worker_timeout
-# The worker waits for handlers, for shielded work and for periodic work; the master, longer.
-graceful_timeout = 3 * int(settings.graceful_timeout) + 5
+timeout = values["timeout"]
+graceful_timeout = values["graceful_timeout"]
 # Replacing workers hides leaks and closes WebSockets, so it is off; not all at once when it is on.
-max_requests = deployment.max_requests
+max_requests = values["max_requests"]
 max_requests_jitter = max_requests // 10
 # It would be opened in the home directory, which a service user may not have.
 control_socket_disable = True
-# The master's lines look like the workers', who write the access log themselves.
-logconfig_dict = logging_config(level=settings.log_level, json=not settings.development)
 
-# The master would tell systemd that it is ready before a worker is; so the workers tell.
-NOTIFY_SOCKET = os.environ.setdefault("WORKER_NOTIFY_SOCKET", os.environ.pop("NOTIFY_SOCKET", ""))
+# Where deploy/serve.py reads which workers are ready.
+READY = int(os.environ.get("READY_FD", "-1"))
 _TERMINATING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
-# % filter replace("package_name", cookiecutter.package_name)
-# % if cookiecutter.database == "postgresql"
-async def _open_database() -> None:
-    from package_name.database.postgresql import make_engine, open_database
+class Lines(logging.Formatter):
+    """The lines of the master, and of workers until the project logs: as those of logs.py."""
 
-    engine = make_engine(settings)
-    await open_database(engine, settings)
-    await engine.dispose()
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one JSON object; in development text."""
+        stack = getattr(record, "stack", "")
+        if not values["json"]:
+            return "\n".join(filter(None, [super().format(record), stack]))
+        line = {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line | ({"stack": stack} if stack else {}))
 
 
-# % endif
-async def _open_bus() -> None:
-    from package_name.live import make_bus, open_bus
+def dropped(number: int) -> bytes:
+    """Return the line that tells how many were not written."""
+    text = f"{number} lines dropped: the log was not read"
+    record = logging.makeLogRecord({"levelname": "WARNING", "msg": text})
+    return f"{lines.format(record)}\n".encode()
 
-    bus = make_bus(settings)
-    await open_bus(bus)
-    await bus.close()
+
+lines = Lines("%(asctime)s [%(levelname)s] %(message)s")
+# It has no name by which a worker would find it in place of the project's own.
+(package,) = find_spec(PACKAGE).submodule_search_locations
+output = run_path(str(Path(package, "output.py")))["Output"](sys.stdout, dropped)
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"lines": {"()": lambda: lines}},
+    "handlers": {
+        "stdout": {"class": "logging.StreamHandler", "stream": output, "formatter": "lines"}
+    },
+    "root": {"handlers": ["stdout"], "level": values["log_level"]},
+    "loggers": {"gunicorn.error": {"handlers": [], "propagate": True}},
+}
+
+
+class AiohttpWorker(Worker):
+    """A worker as the master knows it. In its own process it becomes one of aiohttp's."""
+
+    def init_process(self) -> None:
+        """Import aiohttp, and all else, anew."""
+        # uvloop's event loop costs less CPU time than asyncio's; it is not there on every platform.
+        name = "GunicornUVLoopWebWorker" if find_spec("uvloop") else "GunicornWebWorker"
+        kind = getattr(import_module("aiohttp.worker"), name)
+        made = kind(self.age, self.ppid, self.sockets, self.app, self.timeout, self.cfg, self.log)
+        made.tmp.close()  # the master looks at the one that it has made
+        self.__class__, self.__dict__ = kind, vars(made) | vars(self)
+        self.init_process()
+
+
+worker_class = AiohttpWorker
 
 
 def on_starting(arbiter: Arbiter) -> None:
-    """Open what workers open at their start: a worker that cannot start is started again for ever."""
-    check_reach(settings, *arbiter.cfg.bind)  # which options may have set
+    """Look at the addresses that options have set; the configuration's own have been."""
+    if arbiter.cfg.bind != bind.split(","):
+        run("deployment", "check", *arbiter.cfg.bind)
     # % if cookiecutter.database == "postgresql"
-    asyncio.run(_open_database())
+    # Workers that wait for it are killed by their timeout.
+    run("database")
     # % endif
-    asyncio.run(_open_bus())
 
 
-# % endfilter
-def pre_fork(_arbiter: Arbiter, worker: GunicornWebWorker) -> None:
+def pre_fork(_arbiter: Arbiter, worker: Worker) -> None:
     """Give the worker a file for its stack, in case it hangs or crashes."""
     worker.stack = TemporaryFile()  # noqa: SIM115 # child_exit closes it
 
 
-def child_exit(arbiter: Arbiter, worker: GunicornWebWorker) -> None:
+def child_exit(arbiter: Arbiter, worker: Worker) -> None:
     """Log where a worker was when it was killed by its timeout, or crashed."""
     with worker.stack as file:
         file.seek(0)
@@ -95,13 +142,49 @@ def child_exit(arbiter: Arbiter, worker: GunicornWebWorker) -> None:
         arbiter.log.critical("worker %s was in %s", worker.pid, place, extra={"stack": stack})
 
 
-def post_fork(_arbiter: Arbiter, _worker: GunicornWebWorker) -> None:
+def post_fork(_arbiter: Arbiter, _worker: Worker) -> None:
     """Have signals wait until the worker can handle them: one that dies while it boots stops all."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATING)
 
 
-def post_worker_init(worker: GunicornWebWorker) -> None:
-    """Tell systemd that a worker lives; and the master while it drains, as aiohttp's worker does not."""
+def worker_exit(_arbiter: Arbiter, worker: Worker) -> None:
+    """Tell why a worker could not start. If it is the first one, gunicorn stops.
+
+    Another is tried again, while those before it serve: a release may be on the disk in part.
+    """
+    if worker.booted or worker.pid != os.getpid():  # the master calls this, too
+        return
+    error = sys.exception()
+    if isinstance(error, SystemExit) and isinstance(error.code, str):
+        print(error.code, file=sys.stderr, flush=True)
+    if worker.age == 1:
+        os._exit(Arbiter.WORKER_BOOT_ERROR)
+    time.sleep(1)
+    os._exit(1)
+
+
+def tell(worker: Worker, news: str) -> None:
+    """Tell serve.py, if that has started gunicorn."""
+    if READY < 0:
+        return
+    try:
+        os.write(READY, f"{worker.pid} {news}\n".encode())
+    except BlockingIOError:
+        pass  # it has enough to read
+    except BrokenPipeError:  # it was killed
+        if os.getppid() == worker.ppid:
+            os.kill(worker.ppid, signal.SIGTERM)
+
+
+def worker_int(worker: Worker) -> None:
+    """Tell when a worker that is to stop does not accept anybody any more: at once."""
+    worker.loop.call_later(0.05, tell, worker, "stops")
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Tell serve.py that a worker lives; and the master while it drains, as aiohttp's does not."""
+    # At once, as SIGQUIT, and not within a second.
+    worker.loop.add_signal_handler(signal.SIGTERM, worker.handle_quit, signal.SIGTERM, None)
     # At once, and wherever it hangs. aiohttp's own handler waits for the event loop, and leaves its
     # tasks behind; what faulthandler calls after it has written the stack need not.
     worker.loop.remove_signal_handler(signal.SIGABRT)
@@ -109,13 +192,11 @@ def post_worker_init(worker: GunicornWebWorker) -> None:
     faulthandler.enable(worker.stack)
 
     seconds = graceful_timeout
-    if NOTIFY_SOCKET:
-        os.environ["NOTIFY_SOCKET"] = NOTIFY_SOCKET
 
     def beat() -> None:
         nonlocal seconds
-        if worker.booted:  # which it is once it listens
-            sd_notify("READY=1\nWATCHDOG=1", worker.log)
+        if worker.booted and worker.alive:  # it is once it listens
+            tell(worker, str(worker.cfg.workers))
         if not worker.alive:
             worker.notify()
             seconds -= 1

@@ -92,7 +92,7 @@ def main(command: list[str]) -> int:
     for number in _PASSED_ON:
         signal.signal(number, pass_on)
     reader, writer = os.pipe()
-    process = subprocess.Popen(command, stdout=writer, stderr=writer)  # noqa: S603 # the caller's
+    process = subprocess.Popen(command, stdout=writer, stderr=writer)  # the caller's
     os.close(writer)
     for number in received:
         os.kill(process.pid, number)

@@ -65,11 +65,6 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.005)
 
 
-def children(process: int) -> list[str]:
-    """Return the process ids of the children of a process."""
-    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
-
-
 async def run_due_callbacks() -> None:
     """Let the event loop run what is due by now: 50 of its turns, and no time passes."""
     for _ in range(50):
@@ -104,6 +99,13 @@ def is_listening(path: Path) -> bool:
         probe.connect(str(path))
         return True
     return False
+
+
+def children(process: int) -> list[int]:
+    """Return the processes that a process has started."""
+    return [
+        int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    ]
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Exit with 0 when /livez answers: ``python healthcheck.py app``, or ``nginx`` for nginx's port."""
+"""Exit with 0 when /livez answers: ``python healthcheck.py ADDRESS``, such as unix:path or host:port.
+
+``app`` stands for where the application listens, and ``nginx`` for nginx's port.
+"""
 
 import os
 import socket
@@ -17,10 +20,12 @@ with suppress(PermissionError):
     for item in filter(None, Path("/proc/1/environ").read_bytes().split(b"\0")):
         name, _, value = item.partition(b"=")
         os.environb[name] = value
-deployment = read(Deployment)
-address = deployment.address
-if sys.argv[1] == "nginx":
-    address = f"{deployment.listen_address or '127.0.0.1'}:{deployment.listen_port}"
+address = sys.argv[1]
+if address in {"app", "nginx"}:
+    deployment = read(Deployment)
+    address = deployment.address
+    if sys.argv[1] == "nginx":
+        address = f"{deployment.listen_address or '127.0.0.1'}:{deployment.listen_port}"
 host, _, port = address.rpartition(":")
 connection = HTTPConnection(host.strip("[]"), timeout=5)
 if address.startswith("unix:"):

@@ -1,9 +1,11 @@
 """What surrounds the application, as far as it can be set: addresses, gunicorn, nginx, users, paths.
 
-All that starts or asks a server reads this: ``python -m``, adev, gunicorn's configuration, and
-deploy/; shell scripts by ``python -m <package>.deployment NAME``. Described in .env.example.
+All that starts or asks a server reads this: ``python -m``, adev, deploy/render.py; and by
+``python -m <package>.deployment`` what loads nothing of the project: deploy/gunicorn.conf.py,
+deploy/serve.py and shell scripts. Described in .env.example.
 """
 
+import json
 import os
 import re
 import sys
@@ -17,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource
 
 from .environment import FromEnvironment, example, read
-from .settings import Mode, Settings
+from .settings import Mode, Settings, load_settings
 
 SOCKET_PATH: Final = 107
 """Bytes that the address of a Unix socket may have."""
@@ -186,9 +188,33 @@ def write_env() -> None:
         print("Made .env for production, with a new key; .env.example has what else it may hold")
 
 
+def _print_values() -> None:
+    settings, deployment = load_settings(), read(Deployment)
+    check_reach(settings, deployment.address)
+    values = {
+        # A platform gives PORT; a proxy on the same host is better reached by a Unix socket, by BIND.
+        "bind": deployment.address,
+        "workers": deployment.web_concurrency,
+        "timeout": deployment.worker_timeout,
+        # The worker waits for handlers, shielded work and periodic work; the master, longer.
+        "graceful_timeout": 3 * int(settings.graceful_timeout) + 5,
+        "max_requests": deployment.max_requests,
+        "log_level": settings.log_level,
+        "json": not settings.development,
+    }
+    print(json.dumps(values))
+
+
 def main(arguments: list[str]) -> None:
-    """Print a setting; or write .env. Raises SystemExit when a setting is wrong or unknown."""
+    """Print a setting, or as JSON all that gunicorn's master has to know; or write .env.
+
+    Raises SystemExit when a setting is wrong or unknown, or not for an address that is to be checked.
+    """
     match arguments:
+        case []:
+            _print_values()
+        case ["check", *addresses]:
+            check_reach(load_settings(), *addresses)
         case ["write-env"]:
             write_env()
         case [name] if name in Deployment.model_fields:

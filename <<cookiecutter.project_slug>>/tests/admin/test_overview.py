@@ -1,5 +1,6 @@
 import re
 
+import aiohttp
 from aiohttp import hdrs
 
 # % filter replace("package_name", cookiecutter.package_name)
@@ -15,7 +16,7 @@ async def test_overview_shows_versions_and_routes_of_all_levels(admin: Client) -
         assert response.status == 200
         assert response.headers[hdrs.CACHE_CONTROL] == "no-store"
         page = await response.text()
-    for shown in (about.DISTRIBUTION, "aiohttp", "Python", "Up for"):
+    for shown in (about.DISTRIBUTION, f"<dd>{aiohttp.__version__}</dd>", "Python", "Up for"):
         assert shown in page
     assert '<a href="/about">' in page  # of the outer application
     assert '<a href="/admin/">' in page  # its own

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +20,18 @@ from . import announce
 
 PACKAGES = (about.DISTRIBUTION, "aiohttp", "aiohttp-jinja2", "jinja2", "gunicorn", "uvloop")
 """Distributions whose versions the overview shows."""
+
+
+def _loaded(name: str) -> str:
+    """Return the version of a distribution that this process uses, while it imports the project.
+
+    Later on, the disk may have another one.
+    """
+    module = sys.modules.get(name.replace("-", "_"))
+    return (module and vars(module).get("__version__")) or version(name)
+
+
+VERSIONS = {"Python": platform.python_version()} | {name: _loaded(name) for name in PACKAGES}
 
 STARTED: Final = web.AppKey("STARTED", float)
 """When this worker started, in seconds of the monotonic clock."""
@@ -72,7 +85,7 @@ async def overview(request: web.Request) -> web.Response:
     return render(
         request,
         "overview.html",
-        versions={"Python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        versions=VERSIONS,
         pid=os.getpid(),
         longest=announce.LONGEST,
         uptime=timedelta(seconds=int(time.monotonic() - request.app[STARTED])),

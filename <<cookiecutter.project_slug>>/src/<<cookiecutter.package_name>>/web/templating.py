@@ -9,7 +9,14 @@ from typing import Any, Final, cast
 
 import aiohttp_jinja2
 from aiohttp import web
-from jinja2 import BaseLoader, ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import (
+    BaseLoader,
+    ChoiceLoader,
+    Environment,
+    FunctionLoader,
+    PackageLoader,
+    StrictUndefined,
+)
 from jinja2.runtime import Context
 
 from .. import about
@@ -104,11 +111,24 @@ def render(request: web.Request, template: str, /, **context: Any) -> web.Respon
     return web.Response(text=text, content_type="text/html")
 
 
+def _loader(package: str, *, development: bool) -> BaseLoader:
+    """Return a loader of a package's templates, as they are now: the code of a release needs its own.
+
+    In development they are read when they change.
+    """
+    loader = PackageLoader(package)
+    if development:
+        return loader
+    asking = Environment(autoescape=True)
+    sources = {name: loader.get_source(asking, name) for name in loader.list_templates()}
+    return FunctionLoader(sources.get)
+
+
 def setup(app: web.Application, package: str, *, development: bool) -> None:
     """Let the outermost application render its package's templates."""
     environment = _Environment(
         autoescape=True,
-        loader=PackageLoader(package),
+        loader=_loader(package, development=development),
         auto_reload=development,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -130,5 +150,6 @@ def setup(app: web.Application, package: str, *, development: bool) -> None:
 def extend(app: web.Application, package: str, outer: web.Application) -> None:
     """Let a nested application render its package's templates, and all that ``outer`` renders."""
     environment = outer[aiohttp_jinja2.APP_KEY]
-    loader = ChoiceLoader([PackageLoader(package), cast(BaseLoader, environment.loader)])
+    own = _loader(package, development=environment.auto_reload)
+    loader = ChoiceLoader([own, cast(BaseLoader, environment.loader)])
     app[aiohttp_jinja2.APP_KEY] = environment.overlay(loader=loader)

@@ -1,0 +1,346 @@
+"""Run gunicorn, and replace all of it when that is asked for, without losing a request.
+
+``serve.py SOCKET`` listens on BIND, or on what systemd hands over, and runs a gunicorn there. On
+SIGHUP, or asked by ``serve.py --reload SOCKET``, it starts a second one, and stops the first when
+all workers of the second are ready. If these do not get ready, the first goes on.
+
+It outlives all releases, so it imports the standard library alone.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+# % filter replace("package_name", cookiecutter.package_name)
+VALUES = [sys.executable, "-m", "package_name.deployment"]
+# % endfilter
+CONFIGURATION = str(Path(__file__).with_name("gunicorn.conf.py"))
+GUNICORN = [sys.executable, "-m", "gunicorn", "--config", CONFIGURATION]
+FIRST = 3
+"""The file descriptor of the first socket, as systemd numbers them."""
+BACKLOG = 2048
+"""Connections that wait to be accepted; as in web/shutdown.py."""
+PATIENCE = 120
+"""Seconds in which the workers of a second gunicorn have to get ready."""
+LEAVE = 10
+"""Seconds in which those of the first have to stop to accept connections."""
+SHOWN = 40
+"""Lines of a gunicorn that are shown when it does not get ready."""
+STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+
+
+def bound(address: str) -> socket.socket:
+    """Return a socket that listens on ``unix:path`` or ``host:port``. Raises OSError."""
+    if address.startswith("unix:"):
+        return bound_to_path(Path(address.removeprefix("unix:")), mask=0)  # its folder is private
+    host, _, port = address.rpartition(":")
+    six = ":" in host
+    family = socket.AF_INET6 if six else socket.AF_INET
+    place = (host.strip("[]"), int(port))
+    return socket.create_server(place, family=family, backlog=BACKLOG, dualstack_ipv6=six)
+
+
+def bound_to_path(path: Path, mask: int) -> socket.socket:
+    """Return a socket that listens on a path, in place of one that is left there."""
+    if path.is_socket():
+        path.unlink()
+    listening = socket.socket(socket.AF_UNIX)
+    before = os.umask(mask)
+    try:
+        listening.bind(str(path))
+    finally:
+        os.umask(before)
+    listening.listen(BACKLOG)
+    return listening
+
+
+def bound_as_set() -> list[socket.socket]:
+    """Return the sockets of BIND, from FIRST on. Raises SystemExit when that cannot be had."""
+    done = subprocess.run(VALUES, stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    numbers = []
+    for number, address in enumerate(json.loads(done.stdout)["bind"].split(","), FIRST):
+        try:
+            made = bound(address).detach()
+        except OSError as error:
+            raise SystemExit(f"Cannot listen on {address}: {error.strerror}") from None
+        if made != number:
+            os.dup2(made, number)
+            os.close(made)
+        os.set_inheritable(number, True)
+        numbers.append(number)
+    return [socket.socket(fileno=number) for number in numbers]
+
+
+class Output:
+    """Standard output or error, to which threads write what they read from pipes, in whole lines."""
+
+    def __init__(self, target: int) -> None:
+        """Take the file descriptor. Whoever writes to the pipes need not wait for its reader."""
+        self._target = target
+        self._lock = threading.Lock()
+
+    def take(self, source: int, shown: deque[str]) -> threading.Thread:
+        """Pass on what comes from a pipe, until its end, and keep the last lines."""
+        thread = threading.Thread(target=self._pass_on, args=(source, shown), daemon=True)
+        thread.start()
+        return thread
+
+    def _pass_on(self, source: int, shown: deque[str]) -> None:
+        rest = b""
+        while data := os.read(source, 65536):
+            whole, end, rest = (rest + data).rpartition(b"\n")
+            shown.extend(whole.decode(errors="replace").splitlines()[-SHOWN:])
+            self._write(whole + end)
+        self._write(rest)
+        os.close(source)
+
+    def _write(self, data: bytes) -> None:
+        with self._lock, suppress(OSError):  # whoever has read it may have gone
+            while data:
+                data = data[os.write(self._target, data) :]
+
+
+OUTPUT, ERRORS = Output(1), Output(2)
+
+
+class Gunicorn:
+    """A gunicorn that has been started on the sockets, and what is known of it."""
+
+    def __init__(self, sockets: int, asker: socket.socket | None) -> None:
+        """Start it. ``asker`` will be told whether it gets ready."""
+        self.asker = asker
+        self.began = time.monotonic()
+        self.workers: set[str] = set()
+        self.ready = False
+        self.shown: deque[str] = deque(maxlen=SHOWN)
+        (output, its_output), (errors, its_errors) = os.pipe(), os.pipe()
+        self.news, its_news = os.pipe()
+        os.set_inheritable(its_news, True)
+        os.set_blocking(its_news, False)
+        # By LISTEN_PID it takes the sockets for systemd's, and leaves their paths alone.
+        self.pid = os.posix_spawn(
+            "/bin/sh",
+            ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *GUNICORN],
+            {**os.environ, "LISTEN_FDS": str(sockets), "READY_FD": str(its_news)},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, its_output, 1),
+                (os.POSIX_SPAWN_DUP2, its_errors, 2),
+            ],
+        )
+        for end in (its_output, its_errors, its_news):
+            os.close(end)
+        self.readers = [OUTPUT.take(output, self.shown), ERRORS.take(errors, self.shown)]
+
+    def hear(self) -> None:
+        """Read what workers tell: every second how many there are to be, and that they stop."""
+        for line in os.read(self.news, 65536).decode().splitlines():
+            worker, _, news = line.partition(" ")
+            if news == "stops":
+                self.workers.discard(worker)
+            else:
+                self.workers.add(worker)
+                self.ready |= len(self.workers) >= int(news)
+
+    def accepts(self) -> bool:
+        """Tell whether workers may accept connections; some may have ended without a word."""
+        return any(Path("/proc", worker).exists() for worker in self.workers)
+
+    def answer(self, status: int, text: str) -> None:
+        """Tell whoever asked, and close the connection."""
+        if self.asker:
+            with self.asker, suppress(OSError):
+                self.asker.sendall(f"{status}\n{text}\n".encode())
+
+
+class Server:
+    """The gunicorn that serves, the one that is to take its place, and the one that has had it."""
+
+    def __init__(self, path: Path) -> None:
+        """Listen, and catch signals. Raises SystemExit when it cannot."""
+        # gunicorn would tell systemd that it is ready when it is not.
+        self.systemd = os.environ.pop("NOTIFY_SOCKET", "").replace("@", "\0", 1)
+        self.paths = [path]
+        if os.environ.pop("LISTEN_PID", "") == str(os.getpid()):
+            numbers = range(FIRST, FIRST + int(os.environ["LISTEN_FDS"]))
+            self.sockets = [socket.socket(fileno=number) for number in numbers]
+        else:
+            self.sockets = bound_as_set()
+            names = [each.getsockname() for each in self.sockets]
+            self.paths += [Path(name) for name in names if isinstance(name, str)]
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.control = bound_to_path(path, mask=0o177)
+        own, self.own = os.pipe()
+        os.set_blocking(self.own, False)
+        self.reader = OUTPUT.take(own, deque(maxlen=0))
+        self.members: dict[int, Gunicorn] = {}
+        self.current: Gunicorn | None = None
+        self.coming: Gunicorn | None = None
+        self.leaving: Gunicorn | None = None
+        self.since = 0.0
+        self.settled = True
+        self.again = self.stopping = False
+        self.status = 0
+        self.wakeup, wakeup = os.pipe()
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup)
+        for number in (*STOP, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+
+    def log(self, event: str, level: str = "info") -> None:
+        """Write a line as gunicorn does."""
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+        line = {"event": event, "level": level, "logger": "serve", "timestamp": now}
+        with suppress(BlockingIOError):
+            os.write(self.own, f"{json.dumps(line)}\n".encode())
+
+    def tell_systemd(self, state: str) -> None:
+        """Tell systemd how it is, if that has started it."""
+        if self.systemd:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection, suppress(OSError):
+                connection.sendto(state.encode(), self.systemd)
+
+    def start(self, asker: socket.socket | None = None) -> None:
+        """Start a gunicorn."""
+        self.again = False
+        self.coming = Gunicorn(len(self.sockets), asker)
+        self.members[self.coming.pid] = self.coming
+
+    def take_over(self, coming: Gunicorn) -> None:
+        """Let the one that is ready serve, and have the other one stop."""
+        if self.current:
+            os.kill(self.current.pid, signal.SIGTERM)
+        self.leaving, self.current, self.coming = self.current, coming, None
+        self.since, self.settled = time.monotonic(), False
+        self.tell_systemd("READY=1")
+
+    def settle(self, current: Gunicorn) -> None:
+        """Tell that the new one serves, once nobody comes to the old one any more."""
+        if self.leaving and self.leaving.accepts() and time.monotonic() < self.since + LEAVE:
+            return
+        self.settled = True
+        seconds = self.since - current.began
+        text = f"all workers ({len(current.workers)}) are ready after {seconds:.1f} s"
+        self.log(text)
+        current.answer(0, text)
+
+    def fail(self, coming: Gunicorn, reason: str) -> None:
+        """Go on with the one that serves, if there is one."""
+        self.coming = None
+        for reader in coming.readers:
+            reader.join(1)
+        self.log(reason, "error")
+        coming.answer(1, "\n".join([*coming.shown, reason]))
+
+    def ended(self, member: Gunicorn, status: int) -> None:
+        """Start another one in the place of one that should not have ended."""
+        os.close(member.news)
+        if member not in (self.current, self.coming):
+            return
+        self.status = status
+        if self.stopping:
+            return
+        reason = f"gunicorn ended with status {status}"
+        if member is self.coming:
+            self.fail(member, f"{reason} before it was ready")
+        else:
+            self.log(reason, "error")
+            member.answer(1, reason)
+            self.current, self.settled = None, True
+            self.again = self.coming is None
+
+    def listen_to(self, member: Gunicorn) -> None:
+        """Take what a gunicorn's workers tell."""
+        member.hear()
+        if member is self.coming and member.ready and not self.stopping:
+            self.take_over(member)
+        if member is self.current:
+            self.tell_systemd("WATCHDOG=1")
+
+    def stop(self, number: int) -> None:
+        """Let nobody in any more, and stop all."""
+        self.stopping = True
+        for path in self.paths:
+            path.unlink(missing_ok=True)
+        for listening in (*self.sockets, self.control):
+            listening.close()
+        for pid, member in self.members.items():
+            os.kill(pid, number)
+            member.answer(1, "it was stopped")
+
+    def reap(self) -> None:
+        """Notice who has ended, be it an orphan that came to process 1."""
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if member := self.members.pop(ended[0], None):
+                    self.ended(member, os.waitstatus_to_exitcode(ended[1]))
+
+    def serve(self) -> int:
+        """Serve until a signal comes, or gunicorn cannot be started. Return the exit status."""
+        self.again = True
+        while self.members or (self.again and not self.stopping):
+            idle = self.settled and not (self.coming or self.stopping)
+            if idle and self.again:
+                self.start()
+                idle = False
+            talking = {each.news: each for each in self.members.values()}
+            waiting = [self.wakeup, *talking, *([self.control.fileno()] if idle else [])]
+            readable, _, _ = select.select(waiting, (), (), 1)
+            for news in talking.keys() & {*readable}:
+                self.listen_to(talking[news])
+            if idle and self.control.fileno() in readable:
+                self.start(self.control.accept()[0])
+            for number in os.read(self.wakeup, 512) if self.wakeup in readable else b"":
+                if number in STOP:
+                    self.stop(number)
+                elif number == signal.SIGHUP:
+                    self.again = True
+            if self.coming and self.current and time.monotonic() > self.coming.began + PATIENCE:
+                os.kill(self.coming.pid, signal.SIGTERM)
+                self.fail(self.coming, f"gunicorn was not ready after {PATIENCE} s")
+            self.reap()
+            if self.current and not (self.settled or self.stopping):
+                self.settle(self.current)
+        for path in self.paths:
+            path.unlink(missing_ok=True)
+        os.close(self.own)
+        for thread in {*threading.enumerate()} - {threading.main_thread()}:
+            thread.join(5)  # nobody may read what it writes
+        return self.status if self.status >= 0 else 128 - self.status
+
+
+def reload(path: str) -> None:
+    """Ask the one that serves for a new gunicorn. Raises SystemExit when it does not get ready."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        try:
+            connection.connect(path)
+        except OSError as error:
+            raise SystemExit(f"serve.py does not run: {path}: {error.strerror}") from None
+        with connection.makefile(encoding="utf-8", errors="replace") as stream:
+            status, text = stream.readline().strip(), stream.read().strip()
+    # What has been logged is not to command the terminal of whoever asks.
+    text = "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
+    if status != "0":
+        raise SystemExit(text or "it ended meanwhile")
+    print(text)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["--reload", path]:
+            reload(path)
+        case [path]:
+            sys.exit(Server(Path(path)).serve())
+        case _:
+            sys.exit(__doc__)

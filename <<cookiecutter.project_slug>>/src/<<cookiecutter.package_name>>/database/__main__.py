@@ -1,0 +1,20 @@
+"""``python -m <package>.database`` waits for the server, for workers that may not wait as long."""
+
+import asyncio
+
+from .. import logs
+from ..settings import load_settings
+from .postgresql import make_engine, open_database
+
+
+async def main() -> None:
+    """Return when the server takes us. Raises SystemExit when it does not."""
+    settings = load_settings()
+    logs.configure(level=settings.log_level, json=not settings.development)
+    engine = make_engine(settings)
+    await open_database(engine, settings)
+    await engine.dispose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -117,12 +117,12 @@ worker_class = AiohttpWorker
 
 def on_starting(arbiter: Arbiter) -> None:
     """Look at the addresses that options have set; the configuration's own have been."""
-    if arbiter.cfg.bind != bind.split(","):
-        run("deployment", "check", *arbiter.cfg.bind)
     # % if cookiecutter.database == "postgresql"
-    # Workers that wait for it are killed by their timeout.
+    # Workers that wait for the database are killed by their timeout.
     run("database")
     # % endif
+    if arbiter.cfg.bind != bind.split(","):
+        run("deployment", "check", *arbiter.cfg.bind)
 
 
 def pre_fork(_arbiter: Arbiter, worker: Worker) -> None:

@@ -246,11 +246,9 @@ class Server:
     def ended(self, member: Gunicorn, status: int) -> None:
         """Start another one in the place of one that should not have ended."""
         os.close(member.news)
-        if member not in (self.current, self.coming):
+        if self.stopping or member not in (self.current, self.coming):
             return
         self.status = status
-        if self.stopping:
-            return
         reason = f"gunicorn ended with status {status}"
         if member is self.coming:
             self.fail(member, f"{reason} before it was ready")
@@ -268,13 +266,18 @@ class Server:
         if member is self.current:
             self.tell_systemd("WATCHDOG=1")
 
-    def stop(self, number: int) -> None:
-        """Let nobody in any more, and stop all."""
-        self.stopping = True
+    def close(self) -> None:
+        """Listen no more."""
         for path in self.paths:
             path.unlink(missing_ok=True)
+        self.paths = []
         for listening in (*self.sockets, self.control):
             listening.close()
+
+    def stop(self, number: int) -> None:
+        """Let nobody in any more, and stop all."""
+        self.stopping, self.status = True, 0
+        self.close()
         for pid, member in self.members.items():
             os.kill(pid, number)
             member.answer(1, "it was stopped")
@@ -300,7 +303,9 @@ class Server:
             for news in talking.keys() & {*readable}:
                 self.listen_to(talking[news])
             if idle and self.control.fileno() in readable:
-                self.start(self.control.accept()[0])
+                asker, _ = self.control.accept()
+                asker.settimeout(5)  # it may not read
+                self.start(asker)
             for number in os.read(self.wakeup, 512) if self.wakeup in readable else b"":
                 if number in STOP:
                     self.stop(number)
@@ -312,8 +317,7 @@ class Server:
             self.reap()
             if self.current and not (self.settled or self.stopping):
                 self.settle(self.current)
-        for path in self.paths:
-            path.unlink(missing_ok=True)
+        self.close()
         os.close(self.own)
         for thread in {*threading.enumerate()} - {threading.main_thread()}:
             thread.join(5)  # nobody may read what it writes

@@ -27,16 +27,19 @@ PACKAGE = "package_name"
 
 
 # % endfilter
-def run(module: str, *arguments: str) -> bytes:
-    """Return what a module of the project prints. Raises SystemExit with its status if it fails."""
+def run(module: str, *arguments: str, stdout: int | None = None) -> bytes:
+    """Run a module of the project, and return what it writes to a pipe.
+
+    Raises SystemExit with its status if it fails.
+    """
     command = [sys.executable, "-m", f"{PACKAGE}.{module}", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    done = subprocess.run(command, stdout=stdout, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
     return done.stdout
 
 
-values = json.loads(run("deployment"))
+values = json.loads(run("deployment", stdout=subprocess.PIPE))
 
 wsgi_app = f"{PACKAGE}.server:make_runner"
 bind = values["bind"]

@@ -35,7 +35,7 @@ LINES = [
     ("nginx: [emerg] bind() failed", "nginx.error", "critical", "bind() failed"),
     (
         "nginx: configuration file x test failed",
-        "nginx",
+        "nginx.error",
         "error",
         "configuration file x test failed",
     ),

@@ -106,6 +106,8 @@ class AiohttpWorker(Worker):
 
     def init_process(self) -> None:
         """Import aiohttp, and all else, anew."""
+        # uvloop would close gunicorn's own kind of sockets twice, and gunicorn log an error.
+        self.sockets = [listener.sock for listener in self.sockets]
         # uvloop's event loop costs less CPU time than asyncio's; it is not there on every platform.
         name = "GunicornUVLoopWebWorker" if find_spec("uvloop") else "GunicornWebWorker"
         kind = getattr(import_module("aiohttp.worker"), name)

@@ -99,10 +99,11 @@ class Output:
 
     def _pass_on(self, source: int, shown: deque[str]) -> None:
         rest = b""
-        while data := os.read(source, 65536):
+        while data := os.read(source, 1024**2):
             whole, end, rest = (rest + data).rpartition(b"\n")
             shown.extend(whole.decode(errors="replace").splitlines()[-SHOWN:])
             self._write(whole + end)
+            time.sleep(0.01)  # many lines at once cost less
         self._write(rest)
         os.close(source)
 

@@ -11,7 +11,7 @@ PATHS = {
         f"{SOURCE}/database": ["sqlite", "postgresql"],
         f"{SOURCE}/database/sqlite.py": ["sqlite"],
         f"{SOURCE}/database/postgresql.py": ["postgresql"],
-        f"{SOURCE}/database/__main__.py": ["postgresql"],
+        f"{SOURCE}/database/wait_for_postgresql.py": ["postgresql"],
         f"{SOURCE}/news": ["sqlite", "postgresql"],
         f"{SOURCE}/static/news.css": ["sqlite", "postgresql"],
         f"{SOURCE}/static/news.js": ["sqlite", "postgresql"],

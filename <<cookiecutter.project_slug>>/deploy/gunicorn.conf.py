@@ -124,7 +124,7 @@ def on_starting(arbiter: Arbiter) -> None:
     """Look at the addresses that options have set; the configuration's own have been."""
     # % if cookiecutter.database == "postgresql"
     # Workers that wait for the database are killed by their timeout.
-    run("database")
+    run("database.wait_for_postgresql")
     # % endif
     if arbiter.cfg.bind != bind.split(","):
         run("deployment", "check", *arbiter.cfg.bind)
@@ -168,12 +168,12 @@ def worker_exit(_arbiter: Arbiter, worker: Worker) -> None:
     os._exit(1)
 
 
-def tell(worker: Worker, news: str) -> None:
+def tell(worker: Worker, what: str) -> None:
     """Tell serve.py, if that has started gunicorn."""
     if READY < 0:
         return
     try:
-        os.write(READY, f"{worker.pid} {news}\n".encode())
+        os.write(READY, f"{worker.pid} {what}\n".encode())
     except BlockingIOError:
         pass  # it has enough to read
     except BrokenPipeError:  # it was killed

@@ -127,32 +127,32 @@ class Gunicorn:
         self.ready = False
         self.shown: deque[str] = deque(maxlen=SHOWN)
         (output, its_output), (errors, its_errors) = os.pipe(), os.pipe()
-        self.news, its_news = os.pipe()
-        os.set_inheritable(its_news, True)
-        os.set_blocking(its_news, False)
+        self.words, its_words = os.pipe()
+        os.set_inheritable(its_words, True)
+        os.set_blocking(its_words, False)
         # By LISTEN_PID it takes the sockets for systemd's, and leaves their paths alone.
         self.pid = os.posix_spawn(
             "/bin/sh",
             ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *GUNICORN],
-            {**os.environ, "LISTEN_FDS": str(sockets), "READY_FD": str(its_news)},
+            {**os.environ, "LISTEN_FDS": str(sockets), "READY_FD": str(its_words)},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, its_output, 1),
                 (os.POSIX_SPAWN_DUP2, its_errors, 2),
             ],
         )
-        for end in (its_output, its_errors, its_news):
+        for end in (its_output, its_errors, its_words):
             os.close(end)
         self.readers = [OUTPUT.take(output, self.shown), ERRORS.take(errors, self.shown)]
 
     def hear(self) -> None:
         """Read what workers tell: every second how many there are to be, and that they stop."""
-        for line in os.read(self.news, 65536).decode().splitlines():
-            worker, _, news = line.partition(" ")
-            if news == "stops":
+        for line in os.read(self.words, 65536).decode().splitlines():
+            worker, _, what = line.partition(" ")
+            if what == "stops":
                 self.workers.discard(worker)
             else:
                 self.workers.add(worker)
-                self.ready |= len(self.workers) >= int(news)
+                self.ready |= len(self.workers) >= int(what)
 
     def accepts(self) -> bool:
         """Tell whether workers may accept connections; some may have ended without a word."""
@@ -246,7 +246,7 @@ class Server:
 
     def ended(self, member: Gunicorn, status: int) -> None:
         """Start another one in the place of one that should not have ended."""
-        os.close(member.news)
+        os.close(member.words)
         if self.stopping or member not in (self.current, self.coming):
             return
         self.status = status
@@ -298,11 +298,11 @@ class Server:
             if idle and self.again:
                 self.start()
                 idle = False
-            talking = {each.news: each for each in self.members.values()}
+            talking = {each.words: each for each in self.members.values()}
             waiting = [self.wakeup, *talking, *([self.control.fileno()] if idle else [])]
             readable, _, _ = select.select(waiting, (), (), 1)
-            for news in talking.keys() & {*readable}:
-                self.listen_to(talking[news])
+            for words in talking.keys() & {*readable}:
+                self.listen_to(talking[words])
             if idle and self.control.fileno() in readable:
                 asker, _ = self.control.accept()
                 asker.settimeout(5)  # it may not read

@@ -1,4 +1,4 @@
-"""``python -m <package>.database`` waits for the server, for workers that may not wait as long."""
+"""A program that waits for the server, in the place of workers that may not wait as long."""
 
 import asyncio
 

@@ -625,7 +625,7 @@ def rooted(engine: Engine, images: dict[str, str], account: str) -> Iterator[Con
 
 
 def test_root_gives_its_privileges_up(rooted: Container) -> None:
-    """All but nginx's master and supervisord are the service's."""
+    """All but nginx's master, supervisord and what writes its log are the service's."""
     owners = {
         args.split(maxsplit=1)[1]: int(Path(f"/proc/{pid}").stat().st_uid)
         for pid, args in rooted.processes().items()
@@ -635,7 +635,7 @@ def test_root_gives_its_privileges_up(rooted: Container) -> None:
         Path(f"/proc/{master}/environ").read_text().split("\0")
     )
     privileged = [args for args, owner in owners.items() if owner != 10001]
-    assert len(privileged) == 2, owners
+    assert len(privileged) == 3, owners
     assert all("supervisord" in args or "nginx: master" in args for args in privileged)
     with client() as http:
         assert http.get(f"{rooted.base}/static/site.css").status_code == 200

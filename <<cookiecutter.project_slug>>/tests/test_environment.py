@@ -35,7 +35,8 @@ def test_each_message_of_a_wrong_setting_has_an_example(
     monkeypatch.delenv(name.upper(), raising=False)
     (tmp_path / ".env").write_text(f"{name.upper()}={WRONG}")
     try:
-        assert getattr(read(kind), name) == WRONG
+        taken = getattr(read(kind), name)
+        assert WRONG in {taken, getattr(taken, "get_secret_value", str)()}
     except SystemExit as error:
         first, *lines = str(error).splitlines()
         assert first == "Cannot start, the settings are wrong:"

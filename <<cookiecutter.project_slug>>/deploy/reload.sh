@@ -70,15 +70,13 @@ has_tried() {
     answers "$run/sockets/trial.sock" || ! kill -0 "$trial" 2>/dev/null
 }
 
-has_new_worker() {
-    now=$(cat "/proc/$nginx/task/$nginx/children")
-    for worker in $now; do
-        case " $workers " in
-        *" $worker "*) ;;
-        *) return ;;
-        esac
+# Tell whether none of the workers of nginx accepts connections any more.
+have_left() {
+    for worker in $workers; do
+        if [ -e "/proc/$worker" ] && ! grep -qs "shutting down" "/proc/$worker/cmdline"; then
+            return 1
+        fi
     done
-    return 1
 }
 
 reload_supervised() {
@@ -112,7 +110,7 @@ reload_supervised() {
         workers=$(cat "/proc/$nginx/task/$nginx/children")
         mv "$next/nginx.conf" "$next/site.conf" "$run"
         supervisor signal HUP site:nginx
-        wait_until has_new_worker || fail "nginx does not take its new files; its log says why"
+        wait_until have_left || fail "nginx does not take its new files; its log says why"
     fi
     if ! cmp -s "$run/supervisord.conf" "$next/supervisord.conf"; then
         echo "supervisord.conf has changed: stop deploy/start.sh and start it again for that"

@@ -80,7 +80,7 @@ def filled(unit: str, before: str = "", after: str = "") -> str:
     [
         *map(
             filled,
-            ("![", "[", "*a ", "_*", "- a\n", "a\n=\n", "&", "**![", "a\n\n", "[a](", "\n#\n"),
+            ("![", "*a ", "_*", "- a\n", "a\n=\n", "&", "a\n\n", "[a](", "\n#\n"),
         ),
         filled("a\n", ">" * 20),
         filled(LINK[:34]),

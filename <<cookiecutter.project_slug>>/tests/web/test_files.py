@@ -67,13 +67,17 @@ def ask(client: Client) -> Ask:
     return ask
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.method} {case.headers}"[:80])
-async def test_ranges_and_conditions_follow_rfc_9110(ask: Ask, case: Case) -> None:
+async def test_ranges_and_conditions_follow_rfc_9110(ask: Ask) -> None:
+    for case in CASES:
+        await assert_follows(ask, case)
+
+
+async def assert_follows(ask: Ask, case: Case) -> None:
     _, headers, _ = await ask()
     etag, date = headers[hdrs.ETAG], headers[hdrs.LAST_MODIFIED]
     given = {name: value.format(etag=etag, date=date) for name, value in case.headers.items()}
     status, headers, body = await ask(case.method, given)
-    assert status == case.status
+    assert (case, status) == (case, case.status)
     start, stop, _ = case.part.indices(SIZE)
     content_range = {206: f"bytes {start}-{stop - 1}/{SIZE}", 416: f"bytes */{SIZE}"}.get(status)
     assert headers.get(hdrs.CONTENT_RANGE) == content_range

@@ -419,7 +419,7 @@ class Site:
         """Send a request, and return the beginning of what comes back."""
         sent, answer = self.encoded(request), b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=600) as connection:
-            with suppress(ConnectionError):  # it may be refused before it was read
+            with suppress(OSError):  # it may be refused before it was read
                 connection.sendall(sent)
                 if request.frames:
                     answer = connection.recv(4096)

@@ -108,7 +108,7 @@ def test_length_of_a_body_is_counted_after_newlines_are_normalised() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x" + "\u0301" * 31, "\u0301\u0327" * 20_000, "\u0f73" * 16, "\u0f73" * 50_000]
+    "text", ["x" + "\u0301" * 31, "\u0301\u0327" * 20_000, "\u0f73" * 16, "\u0f73" * 25_000]
 )
 def test_too_many_marks_on_one_letter_are_invalid(text: str) -> None:
     with pytest.raises(ValidationError, match="more than 30 marks"):

@@ -32,6 +32,8 @@ def _normal(text: str, longest: int) -> str:
     if len(text) > longest:
         raise ValueError(f"has more than {longest:,} characters")
     text = normalize("NFC", text)
+    if len(text) > longest:  # some letters are taken apart
+        raise ValueError(f"has more than {longest:,} characters")
     marks = 0
     for character in text:
         marks = marks + 1 if unicodedata.combining(character) else 0
@@ -42,19 +44,17 @@ def _normal(text: str, longest: int) -> str:
     return text
 
 
-def _filled(text: str, longest: int) -> str:
-    """Return the text, once it has its final form. Raises ValueError."""
+def _filled(text: str) -> str:
+    """Return the text, once it has its final form. Raises ValueError when it is empty."""
     if not text:
         raise ValueError("is empty")
-    if len(text) > longest:  # NFC takes some letters apart
-        raise ValueError(f"has more than {longest:,} characters")
     return text
 
 
 def _text(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     # Spaces at the beginning may mean code.
-    return _filled(_normal(text, LONGEST_BODY).rstrip().lstrip("\n"), LONGEST_BODY)
+    return _filled(_normal(text, LONGEST_BODY).rstrip().lstrip("\n"))
 
 
 def _line(text: str) -> str:
@@ -62,7 +62,7 @@ def _line(text: str) -> str:
     for character in text:
         if unicodedata.category(character) in _UNSEEN and character not in JOINERS:
             raise ValueError(f"holds U+{ord(character):04X}, which cannot be seen")
-    return _filled(text.strip(f" {JOINERS}"), LONGEST_TITLE)
+    return _filled(text.strip(f" {JOINERS}"))
 
 
 def make_slug(title: str) -> str:

@@ -286,7 +286,8 @@ def test_lost_file_takes_no_writes_and_its_copy_is_put_back_as_documented(
                 with pytest.raises(AssertionError):
                     publish(http, found.base, "Lost")
             assert not file.exists()
-            assert "removed or replaced while it was open" in found.server.output()
+            said = "removed or replaced while it was open"
+            wait_for(lambda: said in found.server.output(), "the log to say so")
         documented(installed, folder, "rm", "install")
         assert file.stat().st_mode & 0o777 == 0o600
         with closing(sqlite3.connect(file)) as connection:

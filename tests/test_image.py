@@ -651,12 +651,14 @@ import os, sys
 from contextlib import suppress
 from pathlib import Path
 
-names = {path.name for path in Path("/app/run").rglob("*")} | set(sys.argv[1:])
+home, *given = sys.argv[1:]
+names = {path.name for path in Path("/app/run").rglob("*")} | set(given)
 for folder, _, _ in os.walk("/"):
     if folder.startswith(("/proc", "/sys")):
         continue
     for number, name in enumerate(sorted(names)):
-        path, target = Path(folder, name), f"/root/new-{number}" if number % 2 else "/root/old"
+        path = Path(folder, name)
+        target = f"{home}/new-{number}" if number % 2 else f"{home}/old"
         with suppress(OSError):
             if not path.is_socket():  # or it would only stop itself
                 path.rename(path.with_name(f"{name}.before"))
@@ -669,14 +671,15 @@ for folder, _, _ in os.walk("/"):
 
 def test_service_cannot_take_files_of_root(rooted: Container) -> None:
     """Whatever the kernel makes of links in folders that all may write to."""
-    rooted.execute("sh", "-c", "umask 077; rm -f /root/*; echo ours > /root/old")
+    home = rooted.execute("sh", "-c", "echo ~root").stdout.strip()
+    rooted.execute("sh", "-c", f"umask 077; rm -f {home}/*; echo ours > {home}/old")
     rendered = rooted.execute("sh", "-c", "cat run/*.conf").stdout
     named = {Path(path) for path in re.findall(r"/app/run[\w./-]*", rendered)}
     opened = rooted.execute("sh", "-c", "readlink /proc/1/fd/*").stdout.split()
     names = {path.name for path in named} | {Path(path).name for path in opened}
     service = ["setpriv", "--reuid=10001", "--regid=10001", "--clear-groups"]
     names |= {"error.log", "access.log", "next", "trial.sock"}
-    planted = rooted.execute(*service, "python", "-c", ATTACK, *names)
+    planted = rooted.execute(*service, "python", "-c", ATTACK, home, *names)
     paths = {Path(path) for path in planted.stdout.split()}
     # It owns the folder for sockets, and nginx's workers what they keep for a moment: nothing else.
     folders = {path.parent for path in paths if path.is_relative_to("/app/run")}
@@ -698,7 +701,7 @@ def test_service_cannot_take_files_of_root(rooted: Container) -> None:
         assert done.returncode == 0 or by_itself, done.stdout + done.stderr
     rooted.engine("restart", "--time=60", rooted.name)
     wait_for(answers_at(f"{rooted.base}/static/site.css"), "nginx to serve again")
-    found = rooted.execute("sh", "-c", "cd /root && stat -c '%n %U %a' * && cat old").stdout
+    found = rooted.execute("sh", "-c", f"cd {home} && stat -c '%n %U %a' * && cat old").stdout
     assert found == "old root 600\nours\n"
     # And root has left nothing where the service could have been before.
     places = " ".join(sorted({str(path.parent) for path in paths}))

@@ -1,7 +1,7 @@
 """gunicorn's configuration: ``gunicorn --config deploy/gunicorn.conf.py``, from the project's folder.
 
-The master outlives the files that it was started from. So it imports nothing of the project, nor of
-its dependencies: a worker that is started later would have a part of them old, and the rest new.
+The master keeps running when a release replaces the files that it was started from. So it imports
+neither the project nor its dependencies: a worker that starts later would mix old and new modules.
 """
 
 import faulthandler
@@ -105,7 +105,7 @@ class AiohttpWorker(Worker):
     """A worker as the master knows it. In its own process it becomes one of aiohttp's."""
 
     def init_process(self) -> None:
-        """Import aiohttp, and all else, anew."""
+        """Import aiohttp and the project, and become an aiohttp worker."""
         # uvloop would close gunicorn's own kind of sockets twice, and gunicorn log an error.
         self.sockets = [listener.sock for listener in self.sockets]
         # uvloop's event loop costs less CPU time than asyncio's; it is not there on every platform.
@@ -153,9 +153,9 @@ def post_fork(_arbiter: Arbiter, _worker: Worker) -> None:
 
 
 def worker_exit(_arbiter: Arbiter, worker: Worker) -> None:
-    """Tell why a worker could not start. If it is the first one, gunicorn stops.
+    """Log why a worker could not start. gunicorn stops if it is the first worker.
 
-    Another is tried again, while those before it serve: a release may be on the disk in part.
+    Otherwise it starts another worker, while the older ones serve: a release may be half installed.
     """
     if worker.booted or worker.pid != os.getpid():  # the master calls this, too
         return
@@ -164,7 +164,7 @@ def worker_exit(_arbiter: Arbiter, worker: Worker) -> None:
         print(error.code, file=sys.stderr, flush=True)
     if worker.age == 1:
         os._exit(Arbiter.WORKER_BOOT_ERROR)
-    time.sleep(1)
+    time.sleep(1)  # or gunicorn would start workers as fast as it can
     os._exit(1)
 
 

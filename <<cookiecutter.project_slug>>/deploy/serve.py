@@ -1,10 +1,10 @@
-"""Run gunicorn, and replace all of it when that is asked for, without losing a request.
+"""Run gunicorn, and replace its master and workers on request without losing a request.
 
-``serve.py SOCKET`` listens on BIND, or on what systemd hands over, and runs a gunicorn there. On
-SIGHUP, or asked by ``serve.py --reload SOCKET``, it starts a second one, and stops the first when
-all workers of the second are ready. If these do not get ready, the first goes on.
+``serve.py SOCKET`` listens on BIND, or on the sockets that systemd passes, and runs gunicorn there.
+SIGHUP, or ``serve.py --reload SOCKET``, starts a second gunicorn, and stops the first when all
+workers of the second are ready. If they do not become ready, the first continues to serve.
 
-It outlives all releases, so it imports the standard library alone.
+It keeps running across releases, so it imports only the standard library.
 """
 
 import json
@@ -31,11 +31,11 @@ FIRST = 3
 BACKLOG = 2048
 """Connections that wait to be accepted; as in web/shutdown.py."""
 PATIENCE = 120
-"""Seconds in which the workers of a second gunicorn have to get ready."""
+"""Seconds until the workers of a second gunicorn have to be ready."""
 LEAVE = 10
-"""Seconds in which those of the first have to stop to accept connections."""
+"""Seconds until the workers of the first gunicorn have to stop accepting connections."""
 SHOWN = 40
-"""Lines of a gunicorn that are shown when it does not get ready."""
+"""Log lines that are shown when gunicorn does not become ready."""
 STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
@@ -51,7 +51,7 @@ def bound(address: str) -> socket.socket:
 
 
 def bound_to_path(path: Path, mask: int) -> socket.socket:
-    """Return a socket that listens on a path, in place of one that is left there."""
+    """Return a socket that listens on a path. It replaces a socket from an earlier run."""
     if path.is_socket():
         path.unlink()
     listening = socket.socket(socket.AF_UNIX)
@@ -65,7 +65,7 @@ def bound_to_path(path: Path, mask: int) -> socket.socket:
 
 
 def bound_as_set() -> list[socket.socket]:
-    """Return the sockets of BIND, from FIRST on. Raises SystemExit when that cannot be had."""
+    """Return the sockets of BIND, numbered from FIRST. Raises SystemExit if one cannot be opened."""
     done = subprocess.run(VALUES, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
@@ -84,15 +84,15 @@ def bound_as_set() -> list[socket.socket]:
 
 
 class Output:
-    """Standard output or error, to which threads write what they read from pipes, in whole lines."""
+    """Standard output or error: threads copy whole lines from pipes to it."""
 
     def __init__(self, target: int) -> None:
-        """Take the file descriptor. Whoever writes to the pipes need not wait for its reader."""
+        """Write to a file descriptor."""
         self._target = target
         self._lock = threading.Lock()
 
     def take(self, source: int, shown: deque[str]) -> threading.Thread:
-        """Pass on what comes from a pipe, until its end, and keep the last lines."""
+        """Start a thread that copies a pipe until its end, and keeps the last lines in ``shown``."""
         thread = threading.Thread(target=self._pass_on, args=(source, shown), daemon=True)
         thread.start()
         return thread
@@ -108,7 +108,7 @@ class Output:
         os.close(source)
 
     def _write(self, data: bytes) -> None:
-        with self._lock, suppress(OSError):  # whoever has read it may have gone
+        with self._lock, suppress(OSError):  # the reader may have closed it
             while data:
                 data = data[os.write(self._target, data) :]
 
@@ -117,10 +117,10 @@ OUTPUT, ERRORS = Output(1), Output(2)
 
 
 class Gunicorn:
-    """A gunicorn that has been started on the sockets, and what is known of it."""
+    """A gunicorn process, and which of its workers are ready."""
 
     def __init__(self, sockets: int, asker: socket.socket | None) -> None:
-        """Start it. ``asker`` will be told whether it gets ready."""
+        """Start gunicorn. The result is sent to ``asker``, a connection, if there is one."""
         self.asker = asker
         self.began = time.monotonic()
         self.workers: set[str] = set()
@@ -130,7 +130,7 @@ class Gunicorn:
         self.words, its_words = os.pipe()
         os.set_inheritable(its_words, True)
         os.set_blocking(its_words, False)
-        # By LISTEN_PID it takes the sockets for systemd's, and leaves their paths alone.
+        # With LISTEN_PID gunicorn treats the sockets as systemd's, and does not remove their paths.
         self.pid = os.posix_spawn(
             "/bin/sh",
             ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *GUNICORN],
@@ -145,7 +145,7 @@ class Gunicorn:
         self.readers = [OUTPUT.take(output, self.shown), ERRORS.take(errors, self.shown)]
 
     def hear(self) -> None:
-        """Read what workers tell: every second how many there are to be, and that they stop."""
+        """Read the messages of workers: the number of workers, sent every second, or "stops"."""
         for line in os.read(self.words, 65536).decode().splitlines():
             worker, _, what = line.partition(" ")
             if what == "stops":
@@ -155,22 +155,22 @@ class Gunicorn:
                 self.ready |= len(self.workers) >= int(what)
 
     def accepts(self) -> bool:
-        """Tell whether workers may accept connections; some may have ended without a word."""
+        """Return True if a worker may still accept connections; killed workers send no message."""
         return any(Path("/proc", worker).exists() for worker in self.workers)
 
     def answer(self, status: int, text: str) -> None:
-        """Tell whoever asked, and close the connection."""
+        """Send the result of a reload to the client that requested it, and close its connection."""
         if self.asker:
             with self.asker, suppress(OSError):
                 self.asker.sendall(f"{status}\n{text}\n".encode())
 
 
 class Server:
-    """The gunicorn that serves, the one that is to take its place, and the one that has had it."""
+    """The listening sockets, and the gunicorn that is current, starting or stopping."""
 
     def __init__(self, path: Path) -> None:
-        """Listen, and catch signals. Raises SystemExit when it cannot."""
-        # gunicorn would tell systemd that it is ready when it is not.
+        """Open the sockets, and install signal handlers. Raises SystemExit if that fails."""
+        # gunicorn would report itself as ready to systemd before its workers are.
         self.systemd = os.environ.pop("NOTIFY_SOCKET", "").replace("@", "\0", 1)
         self.paths = [path]
         if os.environ.pop("LISTEN_PID", "") == str(os.getpid()):
@@ -200,26 +200,26 @@ class Server:
             signal.signal(number, lambda *_: None)
 
     def log(self, event: str, level: str = "info") -> None:
-        """Write a line as gunicorn does."""
+        """Write a log line in gunicorn's format."""
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         line = {"event": event, "level": level, "logger": "serve", "timestamp": now}
         with suppress(BlockingIOError):
             os.write(self.own, f"{json.dumps(line)}\n".encode())
 
     def tell_systemd(self, state: str) -> None:
-        """Tell systemd how it is, if that has started it."""
+        """Send a state to systemd, if it started this process (sd_notify(3))."""
         if self.systemd:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection, suppress(OSError):
                 connection.sendto(state.encode(), self.systemd)
 
     def start(self, asker: socket.socket | None = None) -> None:
-        """Start a gunicorn."""
+        """Start another gunicorn."""
         self.again = False
         self.coming = Gunicorn(len(self.sockets), asker)
         self.members[self.coming.pid] = self.coming
 
     def take_over(self, coming: Gunicorn) -> None:
-        """Let the one that is ready serve, and have the other one stop."""
+        """Make the new gunicorn the current one, and stop the previous one."""
         if self.current:
             os.kill(self.current.pid, signal.SIGTERM)
         self.leaving, self.current, self.coming = self.current, coming, None
@@ -227,7 +227,7 @@ class Server:
         self.tell_systemd("READY=1")
 
     def settle(self, current: Gunicorn) -> None:
-        """Tell that the new one serves, once nobody comes to the old one any more."""
+        """Report success once the previous gunicorn accepts no more connections."""
         if self.leaving and self.leaving.accepts() and time.monotonic() < self.since + LEAVE:
             return
         self.settled = True
@@ -237,7 +237,7 @@ class Server:
         current.answer(0, text)
 
     def fail(self, coming: Gunicorn, reason: str) -> None:
-        """Go on with the one that serves, if there is one."""
+        """Report that the new gunicorn failed. The current one, if any, continues to serve."""
         self.coming = None
         for reader in coming.readers:
             reader.join(1)
@@ -245,7 +245,7 @@ class Server:
         coming.answer(1, "\n".join([*coming.shown, reason]))
 
     def ended(self, member: Gunicorn, status: int) -> None:
-        """Start another one in the place of one that should not have ended."""
+        """Handle the end of a gunicorn: replace it if it ended unexpectedly."""
         os.close(member.words)
         if self.stopping or member not in (self.current, self.coming):
             return
@@ -260,7 +260,7 @@ class Server:
             self.again = self.coming is None
 
     def listen_to(self, member: Gunicorn) -> None:
-        """Take what a gunicorn's workers tell."""
+        """Handle messages of the workers of a gunicorn."""
         member.hear()
         if member is self.coming and member.ready and not self.stopping:
             self.take_over(member)
@@ -268,7 +268,7 @@ class Server:
             self.tell_systemd("WATCHDOG=1")
 
     def close(self) -> None:
-        """Listen no more."""
+        """Close the listening sockets."""
         for path in self.paths:
             path.unlink(missing_ok=True)
         self.paths = []
@@ -276,7 +276,7 @@ class Server:
             listening.close()
 
     def stop(self, number: int) -> None:
-        """Let nobody in any more, and stop all."""
+        """Accept no more connections, and forward the signal to all gunicorns."""
         self.stopping, self.status = True, 0
         self.close()
         for pid, member in self.members.items():
@@ -284,7 +284,7 @@ class Server:
             member.answer(1, "it was stopped")
 
     def reap(self) -> None:
-        """Notice who has ended, be it an orphan that came to process 1."""
+        """Reap ended child processes, including orphans if this is process 1."""
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if member := self.members.pop(ended[0], None):
@@ -305,7 +305,7 @@ class Server:
                 self.listen_to(talking[words])
             if idle and self.control.fileno() in readable:
                 asker, _ = self.control.accept()
-                asker.settimeout(5)  # it may not read
+                asker.settimeout(5)  # the client may not read
                 self.start(asker)
             for number in os.read(self.wakeup, 512) if self.wakeup in readable else b"":
                 if number in STOP:
@@ -321,23 +321,23 @@ class Server:
         self.close()
         os.close(self.own)
         for thread in {*threading.enumerate()} - {threading.main_thread()}:
-            thread.join(5)  # nobody may read what it writes
+            thread.join(5)  # standard output may have no reader
         return self.status if self.status >= 0 else 128 - self.status
 
 
 def reload(path: str) -> None:
-    """Ask the one that serves for a new gunicorn. Raises SystemExit when it does not get ready."""
+    """Ask a running serve.py to replace gunicorn. Raises SystemExit if that fails."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(path)
         except OSError as error:
-            raise SystemExit(f"serve.py does not run: {path}: {error.strerror}") from None
+            raise SystemExit(f"serve.py is not running: {path}: {error.strerror}") from None
         with connection.makefile(encoding="utf-8", errors="replace") as stream:
             status, text = stream.readline().strip(), stream.read().strip()
-    # What has been logged is not to command the terminal of whoever asks.
+    # Log lines may contain control characters, which a terminal would interpret.
     text = "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
     if status != "0":
-        raise SystemExit(text or "it ended meanwhile")
+        raise SystemExit(text or "serve.py ended before it replied")
     print(text)
 
 

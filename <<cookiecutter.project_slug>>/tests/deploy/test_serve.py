@@ -28,4 +28,4 @@ async def test_it_ends_if_gunicorn_cannot_start(tmp_path: Path) -> None:
     assert done.stderr.startswith("Cannot start, the settings are wrong:\n  LOG_LEVEL: ")
     done = await reload(tmp_path / "serve.sock")
     assert done.returncode == 1
-    assert done.stderr.startswith("serve.py does not run: ")
+    assert done.stderr.startswith("serve.py is not running: ")

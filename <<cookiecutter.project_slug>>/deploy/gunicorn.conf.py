@@ -4,6 +4,7 @@ The master keeps running when a release replaces the files that it was started f
 neither the project nor its dependencies: a worker that starts later would mix old and new modules.
 """
 
+import asyncio
 import faulthandler
 import json
 import logging
@@ -208,5 +209,11 @@ def post_worker_init(worker: Worker) -> None:
         if seconds > 0:
             worker.loop.call_later(1 if worker.booted else 0.1, beat)
 
+    def ignore_signals_at_the_end() -> None:
+        # The master repeats SIGTERM, for which asyncio prints an error while it closes the event loop.
+        (running,) = asyncio.all_tasks()
+        running.add_done_callback(lambda _: signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATING))
+
+    worker.loop.call_soon(ignore_signals_at_the_end)
     worker.loop.call_soon(beat)
     worker.loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, _TERMINATING)

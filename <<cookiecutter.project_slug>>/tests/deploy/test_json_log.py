@@ -1,18 +1,20 @@
 """deploy/json_log.py, run as nginx and supervisord are run by it."""
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from asyncio.subprocess import PIPE
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ..helpers import TIMEOUT
+from ..helpers import TIMEOUT, until
 
 SCRIPT = Path(__file__).parent.parent.parent / "deploy/json_log.py"
 
@@ -103,15 +105,15 @@ Path("written").touch()
 """
 
 
-def test_command_does_not_wait_for_the_reader_and_dropped_lines_are_counted(tmp_path: Path) -> None:
+async def test_command_does_not_wait_for_the_reader_and_dropped_lines_are_counted(
+    tmp_path: Path,
+) -> None:
     script = f'{sys.executable} -c "$0"; read _; echo more'
     wrapped = command("sh", "-c", script, WRITER)
-    with subprocess.Popen(wrapped, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        deadline = time.perf_counter() + TIMEOUT
-        while not (tmp_path / "written").exists():
-            assert time.perf_counter() < deadline
-            time.sleep(0.01)
-        output, _ = process.communicate(b"\n", timeout=TIMEOUT)
+    process = await asyncio.create_subprocess_exec(*wrapped, stdin=PIPE, stdout=PIPE)
+    await until((tmp_path / "written").exists)
+    async with asyncio.timeout(TIMEOUT):
+        output, _ = await process.communicate(b"\n")
     events = [json.loads(line)["event"] for line in output.splitlines()]
     notices = [event for event in events if event.endswith("the log was not read")]
     dropped = sum(int(notice.split()[0]) for notice in notices)

@@ -1,5 +1,6 @@
 """The project under every server, as a process of its own, over real sockets."""
 
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -78,7 +79,9 @@ def test_signal_stops_server_despite_an_idle_connection(installed: Project, tmp_
         ):
             assert http.get(f"{base}/livez").status_code == 200  # and stays connected
             assert server.stop(number) == 0
-        assert "draining 1 connections" in [line["event"] for line in lines(server)]
+        # The connection of the question whether it is ready may be open, too.
+        events = [str(line["event"]) for line in lines(server)]
+        assert any(re.fullmatch(r"draining [12] connections", event) for event in events), events
 
 
 def test_make_run_and_make_serve_listen_where_env_file_says_and_stop_on_ctrl_c(

@@ -57,6 +57,8 @@ control_socket_disable = True
 
 # Where deploy/serve.py reads which workers are ready.
 READY = int(os.environ.get("READY_FD", "-1"))
+TIME_FOR_A_STACK = 2
+"""Seconds from SIGABRT to SIGKILL, for a worker that hangs, on a busy machine."""
 _TERMINATING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
@@ -105,6 +107,18 @@ logconfig_dict = {
 class AiohttpWorker(Worker):
     """A worker as the master knows it. In its own process it becomes one of aiohttp's."""
 
+    @property
+    def aborted(self) -> bool:
+        """Whether the master has sent SIGABRT; the next time it sends SIGKILL."""
+        return self._aborted
+
+    @aborted.setter
+    def aborted(self, value: bool) -> None:
+        self._aborted = value
+        if value:  # any signal wakes the master, even before this worker has written its stack
+            heard = time.monotonic() - self.cfg.timeout + TIME_FOR_A_STACK
+            os.utime(self.tmp.fileno(), (heard, heard))
+
     def init_process(self) -> None:
         """Import aiohttp and the project, and become an aiohttp worker."""
         # uvloop would close gunicorn's own kind of sockets twice, and gunicorn log an error.
@@ -142,7 +156,7 @@ def child_exit(arbiter: Arbiter, worker: Worker) -> None:
         file.seek(0)
         dump = file.read().decode(errors="replace")
     if dump:
-        _, *frames = dump.partition("Current thread")[2].partition("\n\n")[0].splitlines()
+        frames = dump.partition("Current thread")[2].partition("\n\n")[0].splitlines()[1:]
         place = frames[0].strip() if frames else dump.splitlines()[0]
         stack = "\n".join(frames)
         arbiter.log.critical("worker %s was in %s", worker.pid, place, extra={"stack": stack})

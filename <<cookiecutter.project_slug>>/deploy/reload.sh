@@ -99,8 +99,12 @@ reload_supervised() {
     else
         try_one
     fi
-    # One at a time, while nginx asks the others.
+    # One at a time, while nginx asks the others; so first those that do not answer.
+    down= up=
     for member in $members; do
+        if answers "$run/sockets/$member.sock"; then up="$up $member"; else down="$down $member"; fi
+    done
+    for member in $down $up; do
         supervisor restart "site:$member"
         wait_until answers "$run/sockets/$member.sock" || fail "site:$member does not answer"
     done

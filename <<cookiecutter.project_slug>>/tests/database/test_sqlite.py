@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
 from package_name.database import DATABASE, Database
-from package_name.database.sqlite import open_database
+from package_name.database.sqlite import make_engine, open_database
 from package_name.settings import load_settings
 
 from ..helpers import TIMEOUT, Client, until
@@ -315,7 +315,6 @@ async def test_file_that_can_only_be_read_is_read_and_not_ready_until_it_can_be_
                 with suppress(DBAPIError):
                     await db.check()
                     break
-                gc.collect()  # a failed connection may be closed by that alone
         await write(db)
         await db.engine.dispose()
 
@@ -347,6 +346,20 @@ async def test_application_does_not_start_on_a_file_that_is_not_a_database(
     with pytest.raises(SystemExit, match=message):
         await runner.setup()
     await runner.cleanup()
+
+
+async def test_connection_that_cannot_be_prepared_is_closed(text_file: None) -> None:
+    settings = load_settings()
+    engine = make_engine(settings)
+    gc.disable()  # it would close what SQLAlchemy leaves behind
+    try:
+        with pytest.raises(DBAPIError, match="file is not a database"):
+            await engine.connect()
+        files = await asyncio.to_thread(lambda: [*Path("/proc/self/fd").iterdir()])
+        opened = [os.path.realpath(each) for each in files]
+    finally:
+        gc.enable()
+    assert settings.database_url.removeprefix("sqlite:///") not in opened
 
 
 def test_url_in_a_folder_that_cannot_be_written_to_is_refused(

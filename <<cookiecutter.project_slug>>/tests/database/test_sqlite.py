@@ -46,6 +46,19 @@ def other(database: None) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def is_open(database: str) -> bool:
+    """Return True if this process has opened the file, its -wal or its -shm."""
+    files = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return any(str(file).startswith(database) for file in files)
+
+
 async def write(db: Database) -> None:
     async with db.writing() as session:
         await session.execute(text("UPDATE alembic_version SET version_num = version_num"))
@@ -142,31 +155,30 @@ async def test_lock_that_is_not_released_is_503(
 
 
 async def test_file_that_is_opened_for_a_cancelled_request_is_closed(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, no_garbage_collection: None
 ) -> None:
-    reached, opened, closed = Event(), Event(), Event()
+    reached, released, opened = Event(), Event(), Event()
     connect = sqlite3.connect
-
-    class Connection(sqlite3.Connection):
-        def close(self) -> None:
-            super().close()
-            closed.set()
 
     def held_up(*arguments: Any, **options: Any) -> sqlite3.Connection:
         reached.set()
-        assert opened.wait(TIMEOUT)
-        return connect(*arguments, factory=Connection, **options)
+        assert released.wait(TIMEOUT)
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        opened.set()
+        return connection
 
     monkeypatch.setattr(sqlite3, "connect", held_up)
-    db = Database(load_settings())
+    settings = load_settings()
+    db = Database(settings)
     reading = asyncio.create_task(read(db))
     await until(reached.is_set)
     reading.cancel()
     await asyncio.sleep(0)
-    opened.set()
+    released.set()
     with pytest.raises(asyncio.CancelledError):
         await reading
-    await until(closed.is_set)
+    await until(opened.is_set)
+    await until(lambda: not is_open(settings.database_url.removeprefix("sqlite:///")))
     await db.engine.dispose()
 
 
@@ -348,18 +360,26 @@ async def test_application_does_not_start_on_a_file_that_is_not_a_database(
     await runner.cleanup()
 
 
-async def test_connection_that_cannot_be_prepared_is_closed(text_file: None) -> None:
+async def test_connection_that_cannot_be_prepared_is_closed(
+    text_file: None, no_garbage_collection: None
+) -> None:
     settings = load_settings()
-    engine = make_engine(settings)
-    gc.disable()  # it would close what SQLAlchemy leaves behind
-    try:
-        with pytest.raises(DBAPIError, match="file is not a database"):
-            await engine.connect()
-        files = await asyncio.to_thread(lambda: [*Path("/proc/self/fd").iterdir()])
-        opened = [os.path.realpath(each) for each in files]
-    finally:
-        gc.enable()
-    assert settings.database_url.removeprefix("sqlite:///") not in opened
+    with pytest.raises(DBAPIError, match="file is not a database"):
+        await make_engine(settings).connect()
+    assert not is_open(settings.database_url.removeprefix("sqlite:///"))
+
+
+async def test_connection_that_is_found_to_be_read_only_is_closed(
+    tmp_path: Path, no_garbage_collection: None
+) -> None:
+    settings = load_settings()
+    with read_only(tmp_path / "app.db") as path:
+        engine = make_engine(settings.model_copy(update={"database_url": f"sqlite:///{path}"}))
+        async with engine.connect() as connection:
+            assert is_open(str(path))
+            with pytest.raises(DBAPIError, match="readonly"):
+                await connection.execute(text("DELETE FROM alembic_version"))
+        assert not is_open(str(path))
 
 
 def test_url_in_a_folder_that_cannot_be_written_to_is_refused(

@@ -11,6 +11,7 @@ from math import inf
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Final
+from weakref import WeakSet
 
 import aiosqlite
 from sqlalchemy import Connection, DateTime, Dialect, TypeDecorator, event, make_url, text
@@ -107,9 +108,30 @@ class _Files:
         self._users.discard(user)
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that is closed with its cursors.
+
+    One whose statement failed keeps the files open in Python 3.11, until it is collected as garbage.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def cursor(self, *arguments: Any) -> Any:
+        made = super().cursor(*arguments)
+        self._cursors.add(made)
+        return made
+
+    def close(self) -> None:
+        for each in self._cursors:
+            each.close()
+        super().close()
+
+
 async def _connect(*place: Any, **options: Any) -> aiosqlite.Connection:
     """Open the file, and close it if who asked has left: aiosqlite would leave it open."""
-    connection = aiosqlite.connect(*place, **options)
+    connection = aiosqlite.connect(*place, factory=_Connection, **options)
     connection._thread.daemon = True  # as SQLAlchemy has it: it must not hold up the end
     opening = asyncio.ensure_future(connection)
     try:

@@ -360,15 +360,6 @@ async def test_application_does_not_start_on_a_file_that_is_not_a_database(
     await runner.cleanup()
 
 
-async def test_connection_that_cannot_be_prepared_is_closed(
-    text_file: None, no_garbage_collection: None
-) -> None:
-    settings = load_settings()
-    with pytest.raises(DBAPIError, match="file is not a database"):
-        await make_engine(settings).connect()
-    assert not is_open(settings.database_url.removeprefix("sqlite:///"))
-
-
 async def test_connection_that_is_found_to_be_read_only_is_closed(
     tmp_path: Path, no_garbage_collection: None
 ) -> None:

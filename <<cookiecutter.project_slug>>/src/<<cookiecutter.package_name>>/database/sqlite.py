@@ -160,13 +160,6 @@ def make_engine(settings: Settings) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, record: ConnectionPoolEntry) -> None:
-        try:
-            prepare(connection, record)
-        except BaseException:
-            connection.close()  # SQLAlchemy leaves that to the garbage collector
-            raise
-
-    def prepare(connection: Any, record: ConnectionPoolEntry) -> None:
         record.info["deadline"] = inf
 
         def too_long() -> bool:

@@ -35,7 +35,7 @@ check: lint ## Run the checks that need neither root nor a server
 test: ## Run every test of the template, on what it bakes; contains make check
 	@tests/system-packages.sh test
 	@$(MAKE) --silent lint
-	@PATH="$(BIN):$$PATH:/usr/sbin:/sbin" $(BIN)/pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder
+	@PATH="$(BIN):$$PATH:/usr/sbin:/sbin" $(BIN)/pytest --numprocesses 6 --dist loadgroup --no-loadscope-reorder
 
 bench: ## Measure the baked application side by side with the smallest one
 	@tests/system-packages.sh bench

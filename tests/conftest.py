@@ -1,5 +1,6 @@
 """Baking, and running what was baked."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -182,14 +183,29 @@ def bake(tmp_path: Path) -> Bake:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The default project, installed once and shared by the tests that run it."""
-    folder = tmp_path_factory.mktemp("installed") / "out"
-    folder.mkdir()
-    done = cookiecutter(folder)
-    assert done.returncode == 0, done.stderr
-    project = Project(folder / "my-service", "my_service")
-    project.make("migrate")  # which installs first
-    return project
+    """The default project, installed; each process of pytest has a copy, for the tests that run it."""
+    everybody = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        everybody = everybody.parent
+    original = everybody / "original/my-service"
+    with (everybody / "original.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (original / "data").exists():
+            project = bake_into(original.parent)
+            project.make("migrate")  # which installs first
+    path = tmp_path_factory.mktemp("installed") / original.name
+    shutil.copytree(original, path, symlinks=True, ignore=shutil.ignore_patterns(".venv"))
+    subprocess.run(["cp", "--archive", "--link", original / ".venv", path], check=True)
+    # A link and a program's first line name the folder in which they were made.
+    named = [each for each in (path / ".venv/bin").iterdir() if not each.is_symlink()]
+    for each in (*named, *path.glob(".venv/lib/*/site-packages/*.pth")):
+        content = each.read_bytes()
+        if os.fsencode(original) in content:
+            mode = each.stat().st_mode
+            each.unlink()
+            each.write_bytes(content.replace(os.fsencode(original), os.fsencode(path)))
+            each.chmod(mode)
+    return Project(path, "my_service")
 
 
 @contextmanager

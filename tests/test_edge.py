@@ -25,6 +25,7 @@ from conftest import (
     Project,
     Server,
     Tab,
+    answers_at,
     clean_environment,
     client,
     free_port,
@@ -32,6 +33,7 @@ from conftest import (
     upload,
     wait_for,
 )
+from documents import DEPLOY, sections
 from needs import needs
 from stack import UNPRIVILEGED, Stack, ask, beside, stack, talk
 from workers import run
@@ -588,6 +590,27 @@ def test_every_error_of_nginx_itself_has_the_page_of_the_project(
         server.process.send_signal(signal.SIGHUP)
         wait_for(lambda: not old & set(server.group()), "nginx to have read that")
         assert_is_ours(ask(port, ERRORS["nothing behind"][1], context=context), 504)
+
+
+def test_commands_for_a_rehearsal_of_tls_serve_it(installed: Project, tmp_path: Path) -> None:
+    certs, rehearse, ask_for_one, *settings = sections(installed, DEPLOY)["TLS"]
+    assert ask_for_one.startswith("certbot ")  # which asks the servers of Let's Encrypt
+    explained = (installed.path / ".env.example").read_text()
+    assert settings
+    assert all(f"{line.partition('=')[0]}=" in explained for line in settings)
+    subprocess.run(certs, shell=True, cwd=installed.path, env=clean_environment(), check=True)
+    context = ssl.create_default_context(cafile=installed.path / "certs/localhost.pem")
+    port, tls_port = free_port(), free_port()
+    base = f"https://localhost:{tls_port}"
+    command = [*UNPRIVILEGED, "sh", "-c", rehearse]
+    ports = {"LISTEN_PORT": str(port), "TLS_PORT": str(tls_port), "DRAIN_TIMEOUT": "1"}
+    ready = answers_at(f"{base}/readyz")
+    with started(command, tmp_path / "log", ready, installed.path, **ports) as server:
+        with client() as http:
+            answer = http.get(f"http://localhost:{port}/about")
+        assert answer.headers["Location"] == f"{base}/about"
+        assert httpx.get(f"{base}/about", verify=context, trust_env=False).status_code == 200
+        server.stop()
 
 
 @needs("browser")

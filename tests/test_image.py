@@ -25,6 +25,7 @@ from conftest import (
     Bake,
     Project,
     answers_at,
+    clean_environment,
     client,
     cookiecutter,
     free_port,
@@ -33,6 +34,7 @@ from conftest import (
     wait_for,
 )
 from debian import BUNDLE, base
+from documents import DEPLOY, sections
 from load import load
 from needs import needs
 from releases import Installed, change_configuration, change_log, rename_module, told
@@ -549,11 +551,9 @@ def test_the_database_is_brought_up_to_date_once(site: Container) -> None:
 
 
 def test_the_database_outlives_the_containers_that_share_it(
-    engine: Engine, images: dict[str, str], project: Project
+    engine: Engine, images: dict[str, str]
 ) -> None:
-    """Two that start at once bring it up to date once; and the README says how to copy it."""
-    readme = (project.path / "deploy/README.md").read_text()
-    (copy,) = re.findall("^    docker exec my-service (.+)$", readme, re.MULTILINE)
+    """Two that start at once bring it up to date once."""
     options = (*LOCKED, "--tmpfs=/app/run", "--volume=uploads:/app/uploads")
     options += ("--volume=shared:/app/data",)
     variables = PRODUCTION | {"HOST": "127.0.0.1", "API_TOKENS": TOKEN, "DRAIN_TIMEOUT": "2"}
@@ -575,9 +575,50 @@ def test_the_database_outlives_the_containers_that_share_it(
         page = http.get(f"{found.base}/news").text
         assert all(f"From {each.name}" in page for each in both)
         assert found.migrations() == [CONNECTED]
-        assert found.execute(*shlex.split(copy)).returncode == 0
-        assert found.execute("test", "-s", "data/backup.db").returncode == 0
-        assert found.execute("stat", "-c", "%a", "data/backup.db").stdout.strip() == "600"
+
+
+def test_copy_of_the_database_is_put_back_as_documented(
+    engine: Engine, images: dict[str, str], project: Project, tmp_path: Path
+) -> None:
+    make, start, copy, stop, restore, again = sections(project, DEPLOY)["One container"]
+    assert make == "make image"  # by which the images were built
+    found = Container(engine, "my-service", free_port())
+    variables = PRODUCTION | {"API_TOKENS": TOKEN, "DRAIN_TIMEOUT": "2", "PORT": str(found.port)}
+    settings = [f"{name}={value}\n" for name, value in variables.items()]
+    (tmp_path / ".env.production").write_text("".join(settings))
+    # In the network of the host, within the limits of this machine.
+    options = " ".join(["--network=host", *(f"--ulimit={limit}" for limit in LIMITS)])
+    docker = tmp_path / "docker"
+    docker.write_text(
+        f'#!/bin/sh\n[ "$1" != run ] || {{ shift; set -- run {options} "$@"; }}\n'
+        f'exec {engine.command} "$@"\n'
+    )
+    docker.chmod(0o755)
+
+    def shell(command: str) -> None:
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        subprocess.run(
+            command, shell=True, cwd=tmp_path, env=clean_environment(PATH=path), check=True
+        )
+
+    try:
+        shell(start.replace("docker run", "docker run --detach").replace("--publish 8080:8080", ""))
+        with client() as http:
+            wait_for(answers_at(f"{found.base}/readyz"), "it to be ready")
+            publish(http, found.base, "In the copy")
+            shell(copy)
+            assert found.execute("stat", "-c", "%a", "data/backup.db").stdout.strip() == "600"
+            publish(http, found.base, "Later than the copy")
+            shell(stop)
+            shell(restore)
+            shell(again)
+            wait_for(answers_at(f"{found.base}/readyz"), "it to be ready again")
+            news = http.get(f"{found.base}/news").text
+            assert "In the copy" in news
+            assert "Later than the copy" not in news
+            publish(http, found.base, "Afterwards")
+    finally:
+        engine("rm", "--force", "--time=0", "--ignore", found.name)
 
 
 def test_a_wrong_setting_is_named(engine: Engine, images: dict[str, str]) -> None:

@@ -4,13 +4,25 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import Bake, Project, cookiecutter
+from conftest import (
+    Bake,
+    Project,
+    answers_at,
+    clean_environment,
+    cookiecutter,
+    free_port,
+    listens,
+    started,
+)
+from documents import DEPLOY, sections
 
 UV = [sys.executable, "-m", "uv"]
 
@@ -74,7 +86,9 @@ def test_make_install_installs_nothing_that_is_not_locked(installed: Project) ->
     assert {name for name in found if found[name] not in every.get(name, set())} <= brought_by_venv
 
 
-def test_make_production_installs_exactly_what_is_locked_for_production(bake: Bake) -> None:
+def test_make_production_installs_exactly_what_is_locked_for_production(
+    bake: Bake, tmp_path: Path
+) -> None:
     """And the targets for production install nothing else; hashes that are wrong stop it."""
     project = bake()
     for lock, name in (("requirements-build.txt", "hatchling"), ("requirements.txt", "aiohttp")):
@@ -92,6 +106,7 @@ def test_make_production_installs_exactly_what_is_locked_for_production(bake: Ba
     env_file = project.path / ".env"
     assert env_file.stat().st_mode & 0o777 == 0o600
     assert re.fullmatch(r"ENVIRONMENT=production\nSECRET_KEYS=[\w-]{43}\n", env_file.read_text())
+    shutil.copy(env_file, tmp_path / "env")
     found = distributions(project)
     assert found.pop("my-service") == "0.1.0"
     lock_names = locked(project.path / "requirements.txt")
@@ -109,6 +124,31 @@ def test_make_production_installs_exactly_what_is_locked_for_production(bake: Ba
     with pytest.raises(AssertionError, match=r"ENVIRONMENT is development in \.env"):
         project.make("production")
     assert distributions(project) == found | {"my-service": "0.1.0"}
+    shutil.copy(tmp_path / "env", env_file)
+    start_as_documented(project, tmp_path)
+
+
+def start_as_documented(project: Project, folder: Path) -> None:
+    """Start servers by the commands of deploy/README.md, after ``make production static``."""
+    documented = sections(project, DEPLOY)
+    first, migrate, *alone = documented["One process"]
+    assert [first, migrate] == documented["gunicorn"][:2]
+    assert first == "make production static"
+    subprocess.run(migrate, shell=True, cwd=project.path, env=clean_environment(), check=True)
+    by_serve, reload = documented["gunicorn"][2:]
+    for command in (*alone, by_serve):
+        base = f"http://127.0.0.1:{(port := free_port())}"
+        ours = command.replace("HOST=0.0.0.0 PORT=8080", f"HOST=127.0.0.1 PORT={port}")
+        socket = folder / "app.sock"
+        ours = ours.replace("/run/app.sock", str(socket))
+        ready = partial(listens, socket) if str(socket) in ours else answers_at(f"{base}/livez")
+        variables = {"PORT": str(port)}
+        with started(
+            ["sh", "-c", ours], folder / "log", ready, project.path, **variables
+        ) as server:
+            if command == by_serve:
+                subprocess.run(reload, shell=True, cwd=project.path, check=True)
+            server.stop(signal.SIGTERM)
 
 
 def part(lock: str, name: str) -> str:

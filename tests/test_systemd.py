@@ -17,7 +17,6 @@ import httpx
 import pytest
 from conftest import (
     PRODUCTION,
-    SECRET,
     Project,
     clean_environment,
     client,
@@ -27,7 +26,8 @@ from conftest import (
     started,
     wait_for,
 )
-from debian import copy, tree
+from debian import tree
+from documents import DEPLOY, sections, setting
 from load import load
 from needs import needs
 from releases import (
@@ -45,37 +45,21 @@ from workers import customized, run
 
 pytestmark = [pytest.mark.xdist_group("systemd"), needs("systemd", "systemd-nspawn")]
 
-HOME = Path("/opt/my-service")
+HOME = Path("/srv/my-service")
 UNITS = ("my-service.service", "my-service.socket")
+PACKAGES = ["systemd", "systemd-sysv", "dbus", "curl", "git", "sqlite3"]
+"""What the machine has, besides what the documents install."""
 SETTINGS = {
-    "ENVIRONMENT": "production",
-    "SECRET_KEYS": SECRET,
-    "RUN_FOLDER": "/run/my-service",
-    "NGINX_ACCESS_LOG": "/var/log/nginx/my-service.log",
     "LISTEN_ADDRESS": "127.0.0.1",
     "API_TOKENS": TOKEN,
     # So that the tests wait less.
     "DRAIN_TIMEOUT": "2",
     "WORKER_TIMEOUT": "5",
 }
-INSTALL = """
-useradd --system --user-group --home-dir /opt/my-service --shell /usr/sbin/nologin my-service
-.venv/bin/python -m compileall -q src
-chown root:my-service .env
-chmod 640 .env
-install --directory --owner my-service --group my-service --mode 700 data
-install --directory --owner my-service --group www-data --mode 2750 uploads
-runuser -u my-service -- .venv/bin/gunicorn --check-config --config deploy/gunicorn.conf.py
-.venv/bin/python deploy/render.py systemd/app.service > /etc/systemd/system/my-service.service
-.venv/bin/python deploy/render.py systemd/app.socket > /etc/systemd/system/my-service.socket
-.venv/bin/python deploy/render.py nginx/site.conf > /etc/nginx/sites-enabled/my-service
-systemctl daemon-reload
-systemctl enable --now my-service
-nginx -t
-systemctl reload nginx
-"""
-"""What an administrator does, in the project's folder, once its virtual environment and .env are there."""
-
+REGISTRIES = {
+    name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_"))
+}
+"""How this machine reaches what is installed."""
 ATTEMPTS = """
 import mmap, os, socket, subprocess, time
 from pathlib import Path
@@ -117,14 +101,15 @@ async def attempts(request):
 extended = server.create_app
 
 def create_late(settings):
-    time.sleep(float(os.environ.get("LATE", 0)))
+    while "LATE" in os.environ and not os.path.exists(os.environ["LATE"]):
+        time.sleep(0.1)
     app = extended(settings)
     app.router.add_get("/attempts", attempts)
     return app
 
 server.create_app = create_late
 """
-"""A handler that tries what it should not be able to do; and a worker that is long in starting."""
+"""A handler that tries what it should not be able to do; and a worker that starts when a file is there."""
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "none"])
@@ -219,7 +204,8 @@ class Machine:
         within = ["env", "--chdir", HOME if (self.tree / HOME.relative_to("/")).exists() else "/"]
         return subprocess.run(
             [*enter, *within, *command],
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+            env=REGISTRIES
+            | {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -227,6 +213,18 @@ class Machine:
             timeout=120,
             check=False,
         )
+
+    def follow(self, lines: list[str]) -> str:
+        """Run these commands of a document, and put its settings into .env. Return the output."""
+        said = []
+        for line in lines:
+            if given := setting(line):
+                # Every machine has port 80 of its own, except this one.
+                given = f"LISTEN_PORT={self.port}" if given == "LISTEN_PORT=80" else given
+                said.append(self.run("sh", "-c", 'echo "$1" >> .env', "sh", given))
+            else:
+                said.append(self.run("sh", "-ec", line))
+        return "\n".join(said)
 
     def run(self, *command: str | Path) -> str:
         """Run a command, and return what it says. Raises AssertionError when it fails."""
@@ -300,33 +298,11 @@ class Machine:
             self.run("systemctl", "daemon-reload")
 
 
-def install(project: Project, tree: Path, **settings: str) -> None:
-    """Put the project and what it needs into the tree, as make install would in the machine."""
-    home = tree / HOME.relative_to("/")
-    project.make("static")
-    copy(project.path, home, "./.venv", "./.env", "./data", "./uploads", "./run", "./tests")
-    subprocess.run(
-        ["chroot", tree, "python3", "-m", "venv", "--without-pip", HOME / ".venv"], check=True
-    )
-    (library,) = (project.path / ".venv/lib").iterdir()
-    tools = ("mypy", "*mypyc*", "mypy-*", "pip", "setuptools", "ruff*")
-    copy(library, home / ".venv/lib" / library.name, *tools)
-    # What was installed names the folder in which it was: a link and a program's first line.
-    programs = [home / ".venv/bin" / name for name in ("alembic", "gunicorn")]
-    for path in programs:
-        path.write_text((project.bin / path.name).read_text())
-        path.chmod(0o755)
-    for path in (*(home / ".venv").rglob("*.pth"), *programs):
-        path.write_text(path.read_text().replace(str(project.path), str(HOME)))
-    (home / ".env").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
-    extra = tree / "opt/extra"
-    extra.mkdir()
-    # Imported by every Python that is told to look there.
-    (extra / "sitecustomize.py").write_text(customized(project.package, ATTEMPTS))
-    compiled = [".venv/bin/python", "-m", "compileall", "-q", ".venv/lib"]  # but what is for others
-    subprocess.run(
-        ["chroot", tree, "env", "--chdir", HOME, *compiled], check=False, capture_output=True
-    )
+def commit(project: Project) -> None:
+    """Put all that has changed into a commit."""
+    who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=It"]):
+        subprocess.run(["git", *who, *command], cwd=project.path, check=True)
 
 
 def first_process(nspawn: int) -> int:
@@ -371,36 +347,72 @@ def booted(tree: Path, log: Path, port: int) -> Iterator[Machine]:
     assert str(tree) not in Path("/proc/mounts").read_text()
 
 
+def start_supervised(machine: Machine, lines: list[str]) -> None:
+    """Start nginx and gunicorn under supervisord by a unit, as documented; and stop them again."""
+    at = lines.index("[Unit]")
+    *before, start, status = lines[:at]
+    assert f"ExecStart={HOME}/{start}" in lines[at:]
+    machine.follow(before)
+    machine.follow([f"LISTEN_PORT={machine.port}", "LISTEN_ADDRESS=127.0.0.1", "DRAIN_TIMEOUT=2"])
+    unit = "my-service-stack.service"
+    (machine.tree / "etc/systemd/system" / unit).write_text("\n".join(lines[at:]))
+    machine.run("systemctl", "start", unit)
+    wait_for(machine.answers, "an answer")
+    wait_for(lambda: machine.follow([status]).count(" RUNNING ") == 2, "nginx and gunicorn")
+    machine.run("systemctl", "stop", unit)
+    assert machine.show("Result", unit) == "success"
+
+
 @pytest.fixture(scope="module")
 def machine(
-    installed: Project, account: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Machine]:
-    """A machine in which the project is installed as its README says."""
+    tmp_path_factory: pytest.TempPathFactory, account: str
+) -> Iterator[tuple[Machine, Project]]:
+    """A machine in which the project is installed as its README says, and its repository there."""
     folder = tmp_path_factory.mktemp("machine")
-    port = free_port()
-    made = tree(folder / "tree", "systemd", "systemd-sysv", "dbus", "nginx-light", "curl")
-    (made / "etc/nginx/sites-enabled/default").unlink()  # would listen on this machine's port 80
-    install(installed, made, ADMIN_USERS=account, LISTEN_PORT=str(port), **SETTINGS)
+    made, baked = folder / "tree", folder / "baked"
+    baked.mkdir()
+    assert cookiecutter(baked).returncode == 0
+    documented = sections(Project(baked / "my-service", "my_service"), DEPLOY)
+    first, *lines = documented["systemd"]
+    tree(made, *PACKAGES, *first.removeprefix("apt-get install ").split())
+    shutil.move(baked / "my-service", made / "srv/origin")
+    origin = Project(made / "srv/origin", "my_service")
+    commit(origin)
+    (made / "etc/nginx/sites-enabled/default").write_text(
+        ""
+    )  # it listens on this machine's port 80
+    # Imported by every Python that is told to look there.
+    (made / "opt/extra").mkdir()
+    (made / "opt/extra/sitecustomize.py").write_text(customized(origin.package, ATTEMPTS))
     try:
-        with booted(made, folder / "log", port) as found:
-            found.run("sh", "-eux", "-c", INSTALL)
+        with booted(made, folder / "log", free_port()) as found:
+            found.run("git", "clone", "--quiet", "/srv/origin", HOME)
+            start_supervised(found, documented["nginx under supervisord"])
+            # Nothing of that is there when the other way begins.
+            found.run("rm", "-r", "uploads", "data", "run")
+            found.run("userdel", "my-service")
+            at = lines.index("RUN_FOLDER=/run/my-service")
+            settings = SETTINGS | {"ADMIN_USERS": account}
+            ours = [f"{name}={value}" for name, value in settings.items()]
+            found.follow([first, *lines[:at], *ours, *lines[at:]])
             drop_in = made / "etc/systemd/system/my-service.service.d"
             drop_in.mkdir()
             (drop_in / "extra.conf").write_text("[Service]\nEnvironment=PYTHONPATH=/opt/extra\n")
             found.run("systemctl", "daemon-reload")
             found.run("systemctl", "restart", "my-service")
-            yield found
+            yield found, origin
     finally:
         shutil.rmtree(made)
 
 
 @pytest.fixture
-def site(machine: Machine) -> Machine:
+def site(machine: tuple[Machine, Project]) -> Machine:
     """The machine, with the service as it should be."""
-    machine.run("systemctl", "reset-failed")
-    machine.run("systemctl", "start", *UNITS)
-    wait_for(lambda: len(machine.workers()) == 2 and machine.answers(), "two workers")
-    return replace(machine, since=time.time())
+    found, _ = machine
+    found.run("systemctl", "reset-failed")
+    found.run("systemctl", "start", *UNITS)
+    wait_for(lambda: len(found.workers()) == 2 and found.answers(), "two workers")
+    return replace(found, since=time.time())
 
 
 def test_it_came_with_the_machine_and_nothing_failed(site: Machine) -> None:
@@ -420,18 +432,16 @@ def test_the_first_request_starts_it(site: Machine) -> None:
 
 def test_it_is_started_when_a_worker_can_answer(site: Machine) -> None:
     site.run("systemctl", "stop", *UNITS)
-    with site.dropped_in("Environment=LATE=3"):
+    with site.dropped_in(f"Environment=LATE={HOME}/uploads/late"):
         site.run("systemctl", "start", "my-service.socket")
         site.run("systemctl", "start", "--no-block", "my-service.service")
-        wait_for(lambda: site.workers(), "the workers")
+        wait_for(lambda: len(site.workers()) == 2, "the workers")
         assert site.show("ActiveState") == "activating"
-        began = time.monotonic()
-        site.run("systemctl", "start", "my-service.service")
-        assert time.monotonic() - began > 1
+        site.run("touch", "uploads/late")
+        site.run("systemctl", "start", "my-service.service")  # waits for what has begun
         assert site.show("ActiveState") == "active"
-        began = time.monotonic()
         assert site.answers()
-        assert time.monotonic() - began < 1
+    site.run("rm", "uploads/late")
     site.run("systemctl", "restart", "my-service")
 
 
@@ -488,9 +498,9 @@ def test_only_nginx_may_connect(site: Machine) -> None:
 
 
 def test_what_it_may_not_do(site: Machine) -> None:
-    writable = [f"/opt/my-service/{path}/x" for path in ("data", "uploads")]
+    writable = [f"/srv/my-service/{path}/x" for path in ("data", "uploads")]
     writable += ["/tmp/x", "/var/tmp/x", "/dev/shm/x"]
-    readonly = [f"/opt/my-service/{path}" for path in ("x", "src/x", ".env", "run/x")]
+    readonly = [f"/srv/my-service/{path}" for path in ("x", "src/x", ".env", "run/x")]
     readonly += ["/etc/x", "/opt/x", "/run/x", "/run/my-service/x", "/var/lib/x", "/var/log/x"]
     query = {"write": writable + readonly, "execute": writable}
     with client() as http:
@@ -542,6 +552,45 @@ def test_a_reload_with_wrong_settings_is_refused(site: Machine) -> None:
     assert "LOG_LEVEL: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'" in site.journal()
 
 
+def test_copy_of_the_database_is_put_back_as_documented(
+    site: Machine, machine: tuple[Machine, Project]
+) -> None:
+    copy, *back = sections(machine[1], DEPLOY)["The database"]
+    with client() as http:
+        publish(http, site.base, "In the copy")
+        site.follow([copy])
+        publish(http, site.base, "Later than the copy")
+        site.run("systemctl", "stop", "my-service.socket", "my-service")
+        site.follow(back)
+        site.run("systemctl", "start", *UNITS)
+        assert http.get(f"{site.base}/readyz").status_code == 200
+        news = http.get(f"{site.base}/news").text
+        publish(http, site.base, "Afterwards")
+    assert "In the copy" in news
+    assert "Later than the copy" not in news
+
+
+def test_update_and_the_way_back_lose_no_request_as_documented(
+    site: Machine, machine: tuple[Machine, Project]
+) -> None:
+    _, origin = machine
+    *update, downgrade = sections(origin, DEPLOY)["Updates"]
+    back = [line.replace("git pull", "git checkout HEAD~1") for line in update]
+    before = told(site.base)["description"]
+    release = Installed(origin.path, origin.path / "src/my_service")
+    release.announce("the second")
+    rename_module(release)
+    commit(origin)
+    with load([site.port], "/about", "/echo") as clients:
+        clients.wait_for_all(4, 10)
+        for lines, description in ((update, "the second"), (back, before)):
+            assert "reloaded after" in site.follow(lines)
+            assert told(site.base)["description"] == description
+        clients.wait_for_all(4, 10)
+    assert clients.failures == []
+    site.follow([downgrade])  # to where it is
+
+
 def test_reload_takes_all_that_has_changed_into_use_or_nothing(site: Machine) -> None:
     """By the script that ``make reload`` runs, as root."""
     home = site.tree / HOME.relative_to("/")
@@ -580,11 +629,11 @@ def test_reload_takes_all_that_has_changed_into_use_or_nothing(site: Machine) ->
 
 def test_it_starts_once_wrong_settings_are_mended(site: Machine) -> None:
     assert site.show("StartLimitIntervalUSec") == "0"  # it does not give up
-    with site.settings(DATABASE_URL="sqlite:////opt/my-service/run/app.db"):
+    with site.settings(DATABASE_URL="sqlite:////srv/my-service/run/app.db"):
         assert site.attempt("systemctl", "restart", "my-service").returncode == 1
         wait_for(lambda: int(site.show("NRestarts")) > 1, "attempts to start")
         assert site.show("ActiveState", "my-service.socket") == "active"
-    assert "DATABASE_URL: /opt/my-service is no folder that can be written to" in site.journal()
+    assert "DATABASE_URL: /srv/my-service is no folder that can be written to" in site.journal()
     wait_for(lambda: site.show("ActiveState") == "active", "the service")
     assert site.answers()
 

@@ -100,7 +100,8 @@ reload_supervised() {
         try_one
     fi
     # One at a time, while nginx asks the others; so first those that do not answer.
-    down= up=
+    up=
+    down=
     for member in $members; do
         if answers "$run/sockets/$member.sock"; then up="$up $member"; else down="$down $member"; fi
     done

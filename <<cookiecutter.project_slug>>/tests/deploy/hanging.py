@@ -1,7 +1,7 @@
 """The application, with handlers that block the event loop; started by test_gunicorn_conf.py."""
 
+import ctypes
 import time
-import unicodedata
 from pathlib import Path
 
 from aiohttp import web
@@ -17,14 +17,17 @@ async def sleep(_request: web.Request) -> web.Response:
         time.sleep(0.1)  # noqa: ASYNC251
 
 
-async def normalize(_request: web.Request) -> web.Response:
-    """Hold the interpreter's lock, and do not look for signals, for some minutes."""
-    unicodedata.normalize("NFKC", "\u0301\u0316" * 500_000)
-    raise AssertionError
+async def lock(_request: web.Request) -> web.Response:
+    """Hold the interpreter's lock, and look for no signals, as a library in machine code may."""
+    library = ctypes.PyDLL(None)
+    mutex = ctypes.create_string_buffer(128)
+    library.pthread_mutex_init(mutex, None)
+    while True:  # the second time lasts
+        library.pthread_mutex_lock(mutex)
 
 
 async def make_runner() -> web.AppRunner:
     runner = await server.make_runner()
     runner.app.router.add_get("/sleep", sleep)
-    runner.app.router.add_get("/normalize", normalize)
+    runner.app.router.add_get("/lock", lock)
     return runner

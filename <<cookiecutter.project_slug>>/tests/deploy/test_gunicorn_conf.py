@@ -37,7 +37,7 @@ async def test_worker_that_hangs_is_killed_and_one_line_has_its_stack(tmp_path: 
     with running(command, path, PYTHONPATH=root, **environment) as server:
         first = asyncio.create_task(ask(path, "sleep"))
         await until((tmp_path / "sleeping").exists)
-        assert await ask(path, "normalize") == b""  # of the other worker
+        assert await ask(path, "lock") == b""  # of the other worker
         assert await first == b""
         async with session(path) as client, client.get("/livez") as response:
             assert response.status == 200  # from the next worker
@@ -47,7 +47,7 @@ async def test_worker_that_hangs_is_killed_and_one_line_has_its_stack(tmp_path: 
     assert "Task was destroyed" not in output
     hung = [line for line in json_lines(output) if "stack" in line]
     places = [line["event"].rpartition(" in ")[2] for line in hung]
-    assert sorted(places) == ["normalize", "sleep"]
+    assert sorted(places) == ["lock", "sleep"]
     for line in hung:
         assert line["level"] == "critical"
         assert "/tests/deploy/hanging.py" in line["event"]

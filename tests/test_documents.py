@@ -70,13 +70,14 @@ def test_commands_of_the_readme_upload_a_file_and_publish_news(
 def test_make_password_asks_twice_and_prints_a_line_for_env(installed: Project) -> None:
     (command,) = [line for line in sections(installed, "README.md")["Admin"] if "make " in line]
     terminal, child = pty.openpty()
-    ends = {"stdin": child, "stdout": child, "stderr": child}
     with subprocess.Popen(
         ["sh", "-c", command],
         cwd=installed.path,
         env=clean_environment(),
+        stdin=child,
+        stdout=child,
+        stderr=child,
         start_new_session=True,
-        **ends,
     ) as process:
         os.close(child)
         shown = b""

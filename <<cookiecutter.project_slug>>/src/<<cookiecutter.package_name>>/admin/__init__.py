@@ -1,6 +1,6 @@
-"""The admin: an application nested at /admin/, for those who have signed in.
+"""The admin: a sub-application at /admin/ for signed-in users.
 
-To take it out, delete this package, tests/admin/ and the line in app.py.
+To remove it, delete this package, tests/admin/ and the line in app.py.
 """
 
 from aiohttp import web
@@ -11,7 +11,7 @@ from . import access, accounts, announce, files, logs, overview, sign_in
 
 
 def setup(app: web.Application) -> None:
-    """Nest the admin in the site."""
+    """Add the admin to the application."""
     settings = app[SETTINGS]
     admin = web.Application()
     templating.extend(admin, __package__, app)

@@ -1,4 +1,4 @@
-"""Who gets in: everybody to the sign-in, and those who have signed in to the rest."""
+"""Access control: the login page is public, everything else requires a session."""
 
 import warnings
 from collections.abc import Callable, Collection
@@ -16,12 +16,12 @@ from ..web.context import get_context
 from ..web.negotiation import accepted
 from . import sessions
 
-# aiohttp-session keeps its state in the request under plain strings, and aiohttp says so each time.
+# aiohttp-session stores its state in the request under plain strings, which aiohttp warns about.
 warnings.filterwarnings("ignore", category=NotAppKeyWarning, module="aiohttp_session")
 
 
 def _ask_to_sign_in(request: web.Request) -> web.HTTPException:
-    """Return the way to the sign-in for a person who wants to see a page, and 401 for the rest."""
+    """Return a redirect to the login page for a browser that requests a page, otherwise 401."""
     app = get_context(request).app
     login = nesting.url_for(app, "admin:login")
     reads = request.method in {hdrs.METH_GET, hdrs.METH_HEAD}
@@ -36,7 +36,7 @@ def _ask_to_sign_in(request: web.Request) -> web.HTTPException:
 def _signed_in_only(public: Collection[Callable[..., Any]]) -> Middleware:
     @web.middleware
     async def signed_in_only(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Let everybody see the public handlers, and the others only who has signed in."""
+        """Allow everybody to use the public handlers, and signed-in users to use all handlers."""
         user = await sessions.current(request)
         if user is None and request.match_info.handler not in public:
             raise _ask_to_sign_in(request)
@@ -47,10 +47,10 @@ def _signed_in_only(public: Collection[Callable[..., Any]]) -> Middleware:
 
 
 def way_back(request: web.Request) -> URL:
-    """Return where to go after the sign-in: to ``?next=`` if that is a page of the admin."""
+    """Return the URL to redirect to after login: ``?next=`` if that is a page of the admin."""
     overview = nesting.url_for(get_context(request).app, "admin:overview")
     text = request.query.get("next", "")
-    if not text.startswith(overview.path):  # before yarl decodes a host, in quadratic time
+    if not text.startswith(overview.path):  # before yarl decodes a host in quadratic time
         return overview
     try:
         wanted = URL(text)
@@ -63,7 +63,7 @@ def way_back(request: web.Request) -> URL:
 def setup(
     admin: web.Application, settings: Settings, *, public: Collection[Callable[..., Any]]
 ) -> None:
-    """Let only those who have signed in see more than the public handlers."""
+    """Add sessions to the admin, and require one for all but the public handlers."""
     storage = sessions.CookieStorage(
         (key.get_secret_value() for key in settings.secret_keys),
         idle_timeout=settings.session_idle_timeout,

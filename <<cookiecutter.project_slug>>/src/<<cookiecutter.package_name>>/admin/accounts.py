@@ -1,4 +1,4 @@
-"""Telling whether a name and a password belong together, at a price that no attacker can choose."""
+"""Rate-limited password verification in constant time, whether or not the account exists."""
 
 import asyncio
 import logging
@@ -20,48 +20,48 @@ from ..web.limits import network
 logger = logging.getLogger(__name__)
 
 PER_CLIENT: Final = RateLimitItemPerMinute(30, 5)
-"""Attempts of one client, in 5 minutes, whatever the account."""
+"""Maximum attempts per client in 5 minutes, over all accounts."""
 PER_CLIENT_AND_ACCOUNT: Final = RateLimitItemPerMinute(10, 5)
-"""Attempts of one client at one account, whether it exists or not; a right one starts anew."""
+"""Maximum attempts per client and account, which need not exist; a success resets the count."""
 PER_ACCOUNT: Final = RateLimitItemPerMinute(100, 5)
-"""Attempts of all clients at one account: so many that nobody is locked out by a few."""
+"""Maximum attempts per account, over all clients: high, so a few clients cannot lock it out."""
 MAX_WAITING: Final = 8
-"""Attempts that may wait for their turn: one is hashed at a time, as each takes 64 MiB."""
+"""Maximum number of queued attempts: one is hashed at a time, because each hash takes 64 MiB."""
 
 
 class TooManyAttemptsError(Exception):
-    """The account or the client has to wait, for so many seconds."""
+    """Raised when a rate limit is exceeded, with the seconds until the next attempt is allowed."""
 
     def __init__(self, seconds: int) -> None:
-        """Say for how long."""
+        """Store the seconds to wait."""
         super().__init__(seconds)
         self.seconds = seconds
 
 
 class Accounts:
-    """Those who may sign in to this worker."""
+    """The admin accounts, with the rate limits of this worker."""
 
     def __init__(self, accounts: Sequence[Account]) -> None:
-        """Take them from the settings."""
+        """Create the accounts from the ADMIN_USERS of the settings."""
         self._hashes = {account.name: account.hash.get_secret_value() for account in accounts}
         self._dummy_hash = dummy_hash()
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._waiting = 0
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
-        """Keep the thread that hashes (a cleanup context)."""
+        """Run the thread that hashes passwords (a cleanup context)."""
         self._thread = ContextExecutor(max_workers=1, thread_name_prefix="hash")
         yield
         self._thread.shutdown(cancel_futures=True)
 
     def hash_of(self, name: str) -> str | None:
-        """Return the hash of an account's password; None if there is no such account."""
+        """Return the hash of the account's password, or None if the account does not exist."""
         return self._hashes.get(name)
 
     async def check(self, name: str, password: str, client: str) -> bool:
-        """Tell whether the password is that of the account.
+        """Return True if the password is correct for the account.
 
-        Raises TooManyAttemptsError, and web.HTTPServiceUnavailable when too many wait.
+        Raises TooManyAttemptsError, and web.HTTPServiceUnavailable if the queue is full.
         """
         if not self._hashes:
             logger.warning("nobody can sign in: ADMIN_USERS is empty")
@@ -70,7 +70,7 @@ class Accounts:
                 text="Too many people are signing in.", headers={"Retry-After": "2"}
             )
         client = network(client)
-        known_as = name if NAME.fullmatch(name) else ""  # names that cannot be take no memory
+        known_as = name if NAME.fullmatch(name) else ""  # impossible names use no memory
         await self._count(PER_CLIENT, client)
         await self._count(PER_CLIENT_AND_ACCOUNT, client, known_as)
         await self._count(PER_ACCOUNT, known_as)
@@ -92,7 +92,7 @@ class Accounts:
         def done(_job: Future[bool]) -> None:
             self._waiting -= 1
 
-        # Not when this task ends: it may be cancelled, and the thread goes on.
+        # Not at the end of this task: it may be cancelled while the thread continues.
         job.add_done_callback(lambda job: loop.call_soon_threadsafe(done, job))
         return await asyncio.wrap_future(job)
 
@@ -101,6 +101,6 @@ ACCOUNTS: Final = web.AppKey("ACCOUNTS", Accounts)
 
 
 def setup(admin: web.Application, accounts: Sequence[Account]) -> None:
-    """Give the admin its accounts."""
+    """Add the accounts to the admin."""
     admin[ACCOUNTS] = Accounts(accounts)
     admin.cleanup_ctx.append(admin[ACCOUNTS].run)

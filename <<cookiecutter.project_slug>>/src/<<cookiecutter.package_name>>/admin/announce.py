@@ -1,4 +1,4 @@
-"""An announcement: a sentence that all open pages of the site show at once."""
+"""Announcements: a sentence that appears on all open pages of the site."""
 
 import logging
 from typing import Final
@@ -14,11 +14,11 @@ from ..web.forms import read_form
 logger = logging.getLogger(__name__)
 
 LONGEST: Final = 500
-"""Characters of an announcement."""
+"""Maximum number of characters of an announcement."""
 
 
 async def announce(request: web.Request) -> web.Response:
-    """Show everybody a sentence. Raises InvalidError when it is empty or too long."""
+    """Publish an announcement. Raises InvalidError if it is empty or too long."""
     text = (await read_form(request)).get("text", "").strip()
     if not 0 < len(text) <= LONGEST:
         detail = f"An announcement has 1 to {LONGEST} characters."

@@ -1,4 +1,4 @@
-"""The overview: what runs here, and how it is set up."""
+"""The overview page: versions, this worker, the settings and the routes."""
 
 import os
 import platform
@@ -19,13 +19,13 @@ from ..web.templating import render
 from . import announce
 
 PACKAGES = (about.DISTRIBUTION, "aiohttp", "aiohttp-jinja2", "jinja2", "gunicorn", "uvloop")
-"""Distributions whose versions the overview shows."""
+"""Distributions whose versions are shown in the overview."""
 
 
 def _loaded(name: str) -> str:
-    """Return the version of a distribution that this process uses, while it imports the project.
+    """Return the version of a distribution that this process uses.
 
-    Later on, the disk may have another one.
+    Call it while the project is imported: later, another version may be installed on disk.
     """
     module = sys.modules.get(name.replace("-", "_"))
     return (module and vars(module).get("__version__")) or version(name)
@@ -34,24 +34,24 @@ def _loaded(name: str) -> str:
 VERSIONS = {"Python": platform.python_version()} | {name: _loaded(name) for name in PACKAGES}
 
 STARTED: Final = web.AppKey("STARTED", float)
-"""When this worker started, in seconds of the monotonic clock."""
+"""Start time of this worker, in seconds of the monotonic clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One line of the route table."""
+    """A row of the route table."""
 
     name: str
     methods: str
     path: str
     url: str | None
-    """The address, for routes that GET reaches and that need no parts; found by URL reversing."""
+    """URL of a route that supports GET and has no parameters, else None; from URL reversing."""
 
 
 def routes(app: web.Application) -> Iterator[Route]:
-    """Yield the named routes of an application and, depth first, of those nested in it.
+    """Yield the named routes of an application and, depth first, of its sub-applications.
 
-    Names are counted from ``app``, as url() takes them.
+    The names are relative to ``app``, as url() expects them.
     """
     for name, resource in app.router.named_resources().items():
         methods = sorted({route.method for route in resource} - {"HEAD"})
@@ -68,7 +68,7 @@ def routes(app: web.Application) -> Iterator[Route]:
 
 
 def shown(settings: Settings) -> dict[str, str]:
-    """Return the settings by their names, as text, secrets as asterisks."""
+    """Return the settings as text, by name, with secrets as asterisks."""
     return {
         name.upper(): ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
         for name, value in settings
@@ -76,12 +76,12 @@ def shown(settings: Settings) -> dict[str, str]:
 
 
 async def note_start(app: web.Application) -> None:
-    """Remember when this worker started (a signal handler for on_startup)."""
+    """Store the start time of this worker (a signal handler for on_startup)."""
     app[STARTED] = time.monotonic()
 
 
 async def overview(request: web.Request) -> web.Response:
-    """Answer what runs here: versions, this worker, the settings, all routes."""
+    """Render the versions, this worker, the settings and all routes."""
     return render(
         request,
         "overview.html",

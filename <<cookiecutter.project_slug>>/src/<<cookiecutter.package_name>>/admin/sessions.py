@@ -1,4 +1,4 @@
-"""The session of somebody who has signed in: an encrypted cookie, and nothing on the server."""
+"""Sessions of signed-in users: an encrypted cookie, without state on the server."""
 
 import base64
 import hashlib
@@ -17,14 +17,14 @@ from ..web.context import get_context
 from .accounts import ACCOUNTS
 
 REFRESH: Final = 1 / 30
-"""The part of SESSION_IDLE_TIMEOUT after which a session that is used gets a new cookie."""
+"""Fraction of SESSION_IDLE_TIMEOUT after which an active session gets a new cookie."""
 
 
 def _cookie(request: web.Request, name: str) -> bytes:
-    """Return the value of the cookie that has exactly this name; empty if there is none, or several.
+    """Return the value of the cookie with exactly this name; empty if there is none, or several.
 
-    aiohttp's parser strips Unicode spaces, so that another host of the domain could send a name that
-    begins with one, and that browsers therefore do not hold to the rules of ``__Host-``.
+    aiohttp's parser strips Unicode spaces. Another host of the domain could therefore set a name
+    that begins with one, to which browsers do not apply the rules of ``__Host-``.
     """
     headers = [value for key, value in request.raw_headers if key.lower() == b"cookie"]
     pairs = [pair.partition(b"=") for header in headers for pair in header.split(b";")]
@@ -33,19 +33,19 @@ def _cookie(request: web.Request, name: str) -> bytes:
 
 
 def _fernet(secret: str) -> Fernet:
-    """Return the cipher that a key of SECRET_KEYS stands for (RFC 5869)."""
+    """Return the cipher whose key is derived from a key of SECRET_KEYS (RFC 5869)."""
     key = HKDF(SHA256(), length=32, salt=None, info=b"session cookie").derive(secret.encode())
     return Fernet(base64.urlsafe_b64encode(key))
 
 
 class CookieStorage(AbstractStorage):
-    """Sessions in a cookie: encrypted with the first key, read with any of them.
+    """Storage of sessions in a cookie, encrypted with the first key and decrypted with any of them.
 
-    Behind TLS its name begins with ``__Host-``, so that no other host can set it (RFC 6265bis).
+    Behind TLS the cookie's name begins with ``__Host-``, so no other host can set it (RFC 6265bis).
     """
 
     def __init__(self, keys: Iterable[str], *, idle_timeout: int) -> None:
-        """Take SECRET_KEYS, and the seconds after which a cookie is too old."""
+        """Create the storage from SECRET_KEYS and the seconds after which a cookie expires."""
         super().__init__(max_age=idle_timeout)
         self._cipher = MultiFernet([_fernet(key) for key in keys])
 
@@ -55,7 +55,7 @@ class CookieStorage(AbstractStorage):
         return {"name": name, "secure": secure, "httponly": True, "samesite": "Lax"}
 
     async def load_session(self, request: web.Request) -> Session:
-        """Return the session that the cookie holds; a new one if it is old, or not ours."""
+        """Return the session in the cookie, or a new one if the cookie is expired or invalid."""
         cookie = _cookie(request, self._attributes(request)["name"])
         try:
             data = self._decoder(self._cipher.decrypt(cookie, ttl=self.max_age).decode())
@@ -66,7 +66,7 @@ class CookieStorage(AbstractStorage):
     async def save_session(
         self, request: web.Request, response: web.StreamResponse, session: Session
     ) -> None:
-        """Set the cookie, or delete it when the session is empty."""
+        """Set the cookie, or delete it if the session is empty."""
         attributes = self._attributes(request)
         if session.empty:
             response.del_cookie(**attributes)
@@ -77,12 +77,12 @@ class CookieStorage(AbstractStorage):
 
 
 def _fingerprint(hashed: str) -> str:
-    """Return what ties a session to a password: it ends when that changes."""
+    """Return a fingerprint of the password's hash: the session ends when the password changes."""
     return hashlib.sha256(hashed.encode()).hexdigest()
 
 
 async def begin(request: web.Request, name: str) -> None:
-    """Sign an account in, in a new session. Raises KeyError when there is no such account."""
+    """Sign in to an account, in a new session. Raises KeyError if the account does not exist."""
     hashed = request.config_dict[ACCOUNTS].hash_of(name)
     if hashed is None:
         raise KeyError(name)
@@ -92,12 +92,12 @@ async def begin(request: web.Request, name: str) -> None:
 
 
 async def end(request: web.Request) -> None:
-    """Sign whoever it is out."""
+    """Sign the user out."""
     (await get_session(request)).invalidate()
 
 
 async def current(request: web.Request) -> str | None:
-    """Return the name of the account that is signed in, and keep its session alive."""
+    """Return the name of the signed-in account, or None, and keep its session alive."""
     session = await get_session(request)
     if session.empty:
         return None
@@ -115,7 +115,7 @@ async def current(request: web.Request) -> str | None:
 
 
 async def seconds_left(request: web.Request) -> float:
-    """Return for how long somebody who has signed in stays so without another request."""
+    """Return the seconds until the session expires if there are no further requests."""
     session = await get_session(request)
     settings = request.config_dict[SETTINGS]
     ends = min(

@@ -1,4 +1,4 @@
-"""The way in and out."""
+"""Handlers for login and logout."""
 
 import logging
 
@@ -28,14 +28,14 @@ def _form(request: web.Request, name: str = "", wrong: str = "") -> web.Response
 
 
 async def page(request: web.Request) -> web.Response:
-    """Answer the form; who is signed in already goes on."""
+    """Render the login form, or redirect a user who is signed in already."""
     if get_context(request).user:
         raise web.HTTPSeeOther(way_back(request))
     return _form(request)
 
 
 async def enter(request: web.Request) -> web.Response:
-    """Sign in, or answer the form again: 401 if it is wrong, 429 after too many attempts."""
+    """Sign in, or render the form again: 401 if it is wrong, 429 after too many attempts."""
     form = await read_form(request)
     name, password = form.get("name", ""), form.get("password", "")
     client = get_context(request).client

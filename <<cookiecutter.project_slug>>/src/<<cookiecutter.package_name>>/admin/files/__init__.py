@@ -1,4 +1,4 @@
-"""Files: a third-level application at /admin/files/, for uploads and downloads."""
+"""Files: a sub-application of the admin at /admin/files/, for uploads and downloads."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ async def _open(app: web.Application) -> None:
 
 
 def setup(admin: web.Application, settings: Settings) -> None:
-    """Nest the files in the admin, before that is nested itself."""
+    """Add the files to the admin. Call it before the admin is nested in the application."""
     files = web.Application()
     files[views.STORE] = Store(settings.upload_folder)
     files.on_startup.append(_open)

@@ -1,4 +1,4 @@
-"""The form of an upload, which is read as it comes."""
+"""Streaming parser for the upload form."""
 
 import asyncio
 import warnings
@@ -11,22 +11,22 @@ from aiohttp.multipart import BadContentDispositionHeader, BadContentDisposition
 from .names import safe_name
 from .store import Upload
 
-# aiohttp quotes what it cannot read of a form, and Python would remember each such text.
+# aiohttp quotes malformed headers in warnings, and Python would keep each distinct text in memory.
 for category in (BadContentDispositionHeader, BadContentDispositionParam):
     warnings.filterwarnings("ignore", category=category)
 
 CHUNK: Final = 256 * 1024
-"""Bytes that are read and written at a time."""
+"""Size of each read and write, in bytes."""
 OVERHEAD: Final = 16 * 1024
-"""Bytes of the form around the file itself, at most."""
+"""Maximum size of the form around the file, in bytes."""
 LINE: Final = 64
-"""Bytes that each line around the file counts for, besides those that it has."""
+"""Bytes added to the size of each line around the file when it is counted."""
 MAX_HEADER: Final = 4096
-"""Bytes of one header of a part."""
+"""Maximum size of one header of a part, in bytes."""
 
 
 class _Body:
-    """The body of a request, for aiohttp's parser, which has no limits of its own."""
+    """The body of a request, with the limits that aiohttp's parser does not have."""
 
     def __init__(self, content: StreamReader, limit: int) -> None:
         self._content = content
@@ -36,13 +36,13 @@ class _Body:
         self.unread_data = content.unread_data
 
     async def read(self, size: int) -> bytes:
-        """Return some of the body. Raises web.HTTPRequestEntityTooLarge."""
+        """Return at most ``size`` bytes of the body. Raises web.HTTPRequestEntityTooLarge."""
         if self._content.total_bytes > self._limit + OVERHEAD:
             raise web.HTTPRequestEntityTooLarge(self._limit)
         return await self._content.read(size)
 
     async def readline(self, *, max_line_length: int = OVERHEAD) -> bytes:
-        """Return a line of what is around the file. Raises web.HTTPRequestEntityTooLarge."""
+        """Return a line of the form around the file. Raises web.HTTPRequestEntityTooLarge."""
         try:
             line = await self._content.readline(max_line_length=max_line_length)
         except HttpProcessingError:  # the line is too long
@@ -54,10 +54,10 @@ class _Body:
 
 
 async def receive(request: web.Request, upload: Upload, limit: int) -> str:
-    """Write the file in a form to disk as it comes, and return its name.
+    """Write the file in a form to disk while it is received, and return its name.
 
-    Raises web.HTTPBadRequest when the form is not one file, web.HTTPRequestEntityTooLarge when the
-    file has more than ``limit`` bytes, or the rest more than OVERHEAD; OSError.
+    Raises web.HTTPBadRequest if the form is not exactly one file, web.HTTPRequestEntityTooLarge if
+    the file is larger than ``limit`` bytes or the rest is larger than OVERHEAD, and OSError.
     """
     body = _Body(request.content, limit)
     try:
@@ -76,7 +76,7 @@ async def receive(request: web.Request, upload: Upload, limit: int) -> str:
         if await form.next() is not None:
             raise ValueError
         while await body.read(CHUNK):
-            pass  # what follows the form means nothing, but it counts
-    except (ValueError, LookupError, AssertionError, HttpProcessingError):  # of aiohttp's parser
+            pass  # data after the form is ignored, but counts towards the limit
+    except (ValueError, LookupError, AssertionError, HttpProcessingError):  # from aiohttp's parser
         raise web.HTTPBadRequest(text="Send one file, in the field named file.") from None
     return safe_name(part.filename)

@@ -1,10 +1,10 @@
-"""Where uploaded files are kept: a folder for each, which appears and vanishes as a whole.
+"""Storage of uploaded files: each has its own folder, which is created and deleted atomically.
 
-    <UPLOAD_FOLDER>/files/<id>/content, record.json     what is kept
-    <UPLOAD_FOLDER>/incoming/<id>/                      uploads under way, and what is being deleted
+    <UPLOAD_FOLDER>/files/<id>/content, record.json     stored files
+    <UPLOAD_FOLDER>/incoming/<id>/                      uploads and deletions in progress
 
-Names from outside never become paths. Several workers, and hosts with a common file system, may
-share the folder. Everything here blocks: call it in a thread.
+Names from clients are never used as paths. Several workers, and hosts with a common file system,
+may share the folder. All functions block: call them in a thread.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ from typing import Final
 logger = logging.getLogger(__name__)
 
 ID: Final = re.compile(r"[0-9a-f]{32}")
-"""Of a file: when its upload began, in ns since 1970, and 64 random bits; so they sort by age."""
+"""Id of a file: the start of the upload in ns since 1970 and 64 random bits, so ids sort by age."""
 
 CONTENT: Final = "content"
 RECORD: Final = "record.json"
@@ -34,21 +34,21 @@ RECORD: Final = "record.json"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of a file."""
+    """The metadata of a file."""
 
     id: str
     name: str
     size: int
     """In bytes."""
     account: str
-    """Who uploaded it."""
+    """The account that uploaded it."""
     uploaded: str
-    """When, in ISO 8601 and UTC."""
+    """Time of the upload in UTC, in ISO 8601."""
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Hold a folder if nobody else does; whoever holds it lets go when its process dies."""
+    """Try to lock a folder, and yield True if it succeeded. The lock ends with the process."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,7 +60,7 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def _sync(folder: Path) -> None:
-    """Have the names in a folder written to the disk."""
+    """Flush the directory entries of a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -69,7 +69,7 @@ def _sync(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove the folder of a file, with not one file descriptor: there may be none left."""
+    """Remove the folder of a file, without opening a file descriptor: there may be none left."""
     try:
         for name in (CONTENT, RECORD):
             (folder / name).unlink(missing_ok=True)
@@ -81,22 +81,22 @@ def _remove(folder: Path) -> None:
 
 
 class Upload:
-    """An upload under way. Until ``keep`` has returned there is no file.
+    """An upload in progress. The file does not exist until ``keep`` has returned.
 
-    The methods may be called in several threads: those of a handler that was cancelled go on.
+    The methods may run in several threads: threads of a cancelled handler continue.
     """
 
     def __init__(self, store: "Store") -> None:
-        """Prepare one; nothing is on the disk yet."""
+        """Create an upload, without writing to disk."""
         self._store = store
         self._turn = Lock()
         self._open = ExitStack()
         self._closed = False
         self.size = 0
-        """In bytes, so far."""
+        """Bytes received so far."""
 
     def open(self) -> None:
-        """Begin. Raises OSError when the disk is full."""
+        """Create the file. Raises OSError if the disk is full."""
         with self._turn:
             if self._closed:
                 return
@@ -104,13 +104,13 @@ class Upload:
             self._file = self._open.enter_context((self._folder / CONTENT).open("xb", 1024**2))
 
     def _claim(self) -> None:
-        """Make the folder of this upload, and hold it."""
+        """Create the folder of this upload, and lock it."""
         while True:
             self.id = f"{time.time_ns():016x}{secrets.token_hex(8)}"
             self._folder = self._store.incoming / self.id
             self._folder.mkdir(mode=0o750)
             self._open.callback(_remove, self._folder)
-            # A worker that starts just now may sweep it away before it is held.
+            # A worker that is starting may remove it before it is locked.
             with suppress(FileNotFoundError):
                 lock = os.open(self._folder, os.O_RDONLY)
                 self._open.callback(os.close, lock)
@@ -119,15 +119,15 @@ class Upload:
                     return
 
     def write(self, chunk: bytes) -> None:
-        """Append to the file. Raises OSError when the disk is full."""
+        """Append to the file. Raises OSError if the disk is full."""
         with self._turn:
             self._file.write(chunk)
             self.size += len(chunk)
 
     def keep(self, name: str, account: str) -> Record:
-        """Finish: from here on the file is in the list, and survives a loss of power.
+        """Finish the upload: the file is then listed, and survives a power failure.
 
-        Raises OSError when the disk is full.
+        Raises OSError if the disk is full.
         """
         with self._turn, self._open:
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -144,24 +144,24 @@ class Upload:
         return record
 
     def close(self) -> None:
-        """Give it up, and leave nothing behind."""
-        with self._turn, suppress(OSError):  # that of a full disk, which is known
+        """Abort the upload, and remove its files."""
+        with self._turn, suppress(OSError):  # a full disk has been reported already
             self._closed = True
             self._open.close()
 
 
 class Store:
-    """The files of a folder."""
+    """The uploaded files."""
 
     def __init__(self, folder: Path) -> None:
-        """Take UPLOAD_FOLDER, which need not exist yet."""
+        """Create the store from UPLOAD_FOLDER, which need not exist yet."""
         self.files = folder.absolute() / "files"
         self.incoming = folder.absolute() / "incoming"
 
     def open(self) -> None:
-        """Make the folders, and remove what killed processes have left behind.
+        """Create the folders, and remove the incomplete uploads of killed processes.
 
-        Raises OSError when the folder cannot be written to.
+        Raises OSError if the folder is not writable.
         """
         for folder in (self.files, self.incoming):
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -172,7 +172,7 @@ class Store:
                     logger.info("removed an upload that was cut off: %s", left.name)
 
     def page(self, size: int, before: str = "") -> list[Record]:
-        """Return up to ``size`` files, the newest first; those older than ``before``.
+        """Return up to ``size`` records older than ``before``, the newest first.
 
         Raises OSError if one cannot be read.
         """
@@ -186,14 +186,14 @@ class Store:
         return records
 
     def content(self, file_id: str) -> Path:
-        """Return where a file is."""
+        """Return the path of a file's content."""
         return self.files / file_id / CONTENT
 
     def find(self, file_id: str) -> Record:
-        """Return what is known of a file.
+        """Return the record of a file.
 
-        Raises LookupError if there is no such file, or its record is broken; OSError if it cannot
-        be read.
+        Raises LookupError if the file does not exist or its record is invalid, and OSError if the
+        record cannot be read.
         """
         try:
             if not ID.fullmatch(file_id):
@@ -206,7 +206,7 @@ class Store:
             raise LookupError(file_id) from None
 
     def delete(self, file_id: str) -> None:
-        """Remove a file, if it is there."""
+        """Delete a file, if it exists."""
         gone = self.incoming / file_id
         with suppress(FileNotFoundError):
             (self.files / file_id).rename(gone)

@@ -1,4 +1,4 @@
-"""The pages of the files."""
+"""Handlers that list, upload, download and delete files."""
 
 import asyncio
 import errno
@@ -27,7 +27,7 @@ PAGE_SIZE: Final = 50
 
 
 async def page(request: web.Request) -> web.Response:
-    """Answer the list, the newest file first."""
+    """Render the list of files, the newest first."""
     before = request.query.get("before", "")
     records = await asyncio.to_thread(request.app[STORE].page, PAGE_SIZE, before)
     limit = request.config_dict[SETTINGS].max_upload_size
@@ -48,7 +48,7 @@ async def _delete(store: Store, file_id: str, account: str) -> None:
 
 
 async def upload(request: web.Request) -> web.Response:
-    """Take a file. Answer 303 to a browser's form, 201 and what is known of the file to a program."""
+    """Store an uploaded file. Respond to browsers with 303, to programs with 201 and the record."""
     limit = request.config_dict[SETTINGS].max_upload_size
     if request.content_type != "multipart/form-data":
         raise web.HTTPUnsupportedMediaType(text="Send a form with a file (multipart/form-data).")
@@ -59,10 +59,10 @@ async def upload(request: web.Request) -> web.Response:
     try:
         try:
             name = await receive(request, upload, limit)
-        except BaseException:  # the client has left, among others
+        except BaseException:  # for example, the client has disconnected
             await shield(request, asyncio.to_thread(upload.close))
             raise
-        # From here on the client may leave: the file is whole.
+        # From here on the client may disconnect: the file is complete.
         record = await shield(request, _keep(upload, name, get_context(request).user))
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
@@ -77,7 +77,7 @@ async def upload(request: web.Request) -> web.Response:
 
 
 async def _find(request: web.Request) -> Record:
-    """Return the file that the URL names. Raises web.HTTPNotFound."""
+    """Return the record of the file in the URL. Raises web.HTTPNotFound."""
     try:
         return await asyncio.to_thread(request.app[STORE].find, request.match_info["id"])
     except LookupError:
@@ -85,7 +85,7 @@ async def _find(request: web.Request) -> Record:
 
 
 async def download(request: web.Request) -> web.StreamResponse:
-    """Send a file to be saved, never to be shown: it could be a page that acts in our name."""
+    """Send a file as a download, never inline: an HTML file could act on behalf of the user."""
     record = await _find(request)
     headers: dict[str, str] = {
         hdrs.CACHE_CONTROL: "private, no-cache",
@@ -94,7 +94,7 @@ async def download(request: web.Request) -> web.StreamResponse:
         CSP: "sandbox; default-src 'none'",
     }
     location = request.config_dict[SETTINGS].accel_redirect
-    if location and get_context(request).trusted:  # nginx sends it, from the folder files/
+    if location and get_context(request).trusted:  # nginx sends it from the folder files/
         headers["X-Accel-Redirect"] = f"{location.rstrip('/')}/{record.id}/{CONTENT}"
         return web.Response(headers=headers)
     return await send_file(request, request.app[STORE].content(record.id), headers)

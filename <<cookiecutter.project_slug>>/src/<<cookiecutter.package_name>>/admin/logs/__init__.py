@@ -1,4 +1,4 @@
-"""Logs: what all workers log, live at /admin/logs/, and the switch of their level."""
+"""Logs: the live log of all workers at /admin/logs/, and the switch of the log level."""
 
 from aiohttp import web
 
@@ -9,7 +9,7 @@ from . import feed, level, views
 
 
 def setup(app: web.Application, admin: web.Application, settings: Settings) -> None:
-    """Nest the logs in the admin, before that is nested itself in the outermost application."""
+    """Add the logs to the admin. Call it before the admin is nested in ``app``."""
     app[feed.FEED] = feed.Feed()
     supervise(app, feed.follow)
     supervise(app, every(feed.INTERVAL, feed.publish))

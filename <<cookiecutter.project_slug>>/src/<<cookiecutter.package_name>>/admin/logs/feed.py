@@ -1,6 +1,6 @@
-"""Each worker's part of the live log: it publishes what it logs, while somebody watches.
+"""Each worker's part of the live log: it publishes its log records while somebody is watching.
 
-Who watches says so on the bus again and again, and need not say when he leaves.
+Viewers announce themselves on the bus periodically, so no unsubscribe message is needed.
 """
 
 import os
@@ -20,24 +20,24 @@ from ...live.bus import MAX_SIZE, Subscription
 from ...logs import TAP, to_json, visible
 
 RECORDS: Final = "logs"
-"""The channel of the records: ``{"worker": process id, "dropped": how many, "records": [...]}``."""
+"""The channel of the records: ``{"worker": process id, "dropped": count, "records": [...]}``."""
 WATCHING: Final = "logs:watching"
-"""The channel on which those who watch say so."""
+"""The channel on which viewers announce themselves."""
 
 INTERVAL: Final = 0.2
 """Seconds between two messages of a worker."""
 RENEWAL: Final = 1.0
-"""Seconds after which those who watch say so again."""
+"""Seconds between two announcements of viewers."""
 WATCH: Final = 5.0
-"""Seconds for which a worker goes on after it heard of somebody who watches."""
+"""Seconds for which a worker publishes records after an announcement of viewers."""
 MAX_RECORDS: Final = 1000
-"""Records of one worker in an interval; of more, the oldest are dropped."""
+"""Maximum number of records per worker and interval; the oldest are dropped."""
 MAX_TEXT: Final = 8 * 1024
-"""Characters of a value, such as a traceback, that are shown."""
+"""Maximum number of characters that are shown of a value, such as a traceback."""
 
 
 def _short(text: str) -> str:
-    """Return a text that is not too long, and in which all can be seen."""
+    """Return a text with a limited length, and with invisible characters made visible."""
     shown = visible(text, lines=True)
     return f"{shown[:MAX_TEXT]} …" if len(shown) > MAX_TEXT else shown
 
@@ -46,12 +46,12 @@ def _value(value: object) -> object:
     if isinstance(value, str):
         return _short(value)
     text = to_json({"": value}).decode()[4:-1]
-    return text if "\\u" in text else value  # or the page would undo the escapes
+    return text if "\\u" in text else value  # otherwise the page would decode the escapes
 
 
 def _shown(event: EventDict) -> bytes:
-    """Return the record as JSON, short enough for the bus."""
-    if "exc_info" in event:  # in development the console shows it in its own way
+    """Return the record as JSON that is short enough for the bus."""
+    if "exc_info" in event:  # in development the console formats it
         event = structlog.processors.format_exc_info(None, "", event)
     short = {_short(key): _value(value) for key, value in event.items()}
     data = to_json(short)
@@ -63,29 +63,29 @@ def _shown(event: EventDict) -> bytes:
 
 
 class Feed:
-    """What this worker has logged and not published yet."""
+    """The records of this worker that are not published yet."""
 
     def __init__(self) -> None:
-        """Begin with nobody who watches, here or elsewhere."""
+        """Create a feed without viewers."""
         self.viewers = 0
         self._said = self._until = float("-inf")
         self._waiting: deque[EventDict] = deque(maxlen=MAX_RECORDS)
         self._dropped = 0
 
     def has_to_say(self) -> bool:
-        """Tell, once in RENEWAL, whether somebody watches here."""
+        """Return True if this worker has viewers and has not announced them for RENEWAL seconds."""
         due = self.viewers > 0 and time.monotonic() - self._said >= RENEWAL
         if due:
             self._said = time.monotonic()
         return due
 
     def listen(self) -> None:
-        """Listen for a while."""
+        """Collect records for the next WATCH seconds."""
         self._until = time.monotonic() + WATCH
         TAP.listeners.add(self._note)
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop collecting records."""
         TAP.listeners.discard(self._note)
         self._waiting.clear()
 
@@ -94,7 +94,7 @@ class Feed:
         self._waiting.append(event)
 
     def messages(self) -> Iterator[dict[str, object]]:
-        """Yield what waits, in messages that the bus takes."""
+        """Yield the collected records, in messages of a size that the bus accepts."""
         if time.monotonic() > self._until:
             self.stop()
         records: list[orjson.Fragment] = []
@@ -118,7 +118,7 @@ FEED: Final = web.AppKey("FEED", Feed)
 
 
 async def follow(app: web.Application) -> None:
-    """Listen while somebody, on any worker, watches."""
+    """Collect records while there are viewers on any worker."""
     try:
         async with app[BUS].subscribe(WATCHING) as messages:
             async for _ in messages:
@@ -128,7 +128,7 @@ async def follow(app: web.Application) -> None:
 
 
 async def publish(app: web.Application) -> None:
-    """Publish what was logged since the last time, and that somebody watches here."""
+    """Publish the records since the last call, and announce the viewers of this worker."""
     if app[FEED].has_to_say():
         await app[BUS].publish(WATCHING, None)
     for message in app[FEED].messages():
@@ -137,7 +137,7 @@ async def publish(app: web.Application) -> None:
 
 @asynccontextmanager
 async def watch(app: web.Application) -> AsyncIterator[Subscription]:
-    """Have all workers publish their records, and receive them."""
+    """Make all workers publish their records, and subscribe to these."""
     app[FEED].viewers += 1
     try:
         async with app[BUS].subscribe(RECORDS) as messages:

@@ -1,4 +1,4 @@
-"""The switch of the log level: one message, and all workers log more, or less, for a while."""
+"""The switch of the log level: one message temporarily changes the level of all workers."""
 
 import asyncio
 import logging
@@ -15,12 +15,12 @@ logger = logging.getLogger(__name__)
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 CHANNEL: Final = "logs:level"
-"""Of orders, and of null, by which a new worker asks for the order in force."""
+"""The channel of orders, and of null, with which a new worker requests the order in force."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """To log at a level until a time, both in seconds since 1970."""
+    """An order to log at a level; ``given`` and ``until`` are in seconds since 1970."""
 
     level: str
     given: float
@@ -29,33 +29,33 @@ class Order:
 
 
 class Switch:
-    """The level of this worker."""
+    """The log level of this worker."""
 
     def __init__(self, usual: str) -> None:
-        """Take LOG_LEVEL, to which it returns."""
+        """Create the switch from LOG_LEVEL, the level that it returns to."""
         self._usual = usual
         self._order: Order | None = None
         self._return: asyncio.TimerHandle | None = None
 
     @property
     def order(self) -> Order | None:
-        """The order in force."""
+        """The order in force, or None."""
         return self._order
 
     @property
     def level(self) -> str:
-        """The level at which this worker logs."""
+        """The current log level of this worker."""
         return self._order.level if self._order else self._usual
 
     def obey(self, order: Order) -> None:
-        """Carry out an order, unless a later one was, or its time is over."""
+        """Apply an order, unless it has expired or a later one was applied."""
         left = order.until - time.time()
         if (self._order and self._order.given >= order.given) or left <= 0:
             return
         self._forget()
         self._order = order
         self._return = asyncio.get_running_loop().call_later(left, self.go_back)
-        # Before it is: a higher level would silence this.
+        # Before the change: a higher level would suppress this record.
         logger.warning("the log level is %s for %.0f s, by %s", order.level, left, order.by)
         set_level(order.level)
 
@@ -76,7 +76,7 @@ SWITCH: Final = web.AppKey("SWITCH", Switch)
 
 
 async def follow(app: web.Application) -> None:
-    """Carry out the orders that come, and pass the one in force on to new workers."""
+    """Apply the orders that are received, and send the one in force to new workers."""
     switch = app[SWITCH]
     try:
         async with app[BUS].subscribe(CHANNEL) as messages:
@@ -91,6 +91,6 @@ async def follow(app: web.Application) -> None:
 
 
 async def give(app: web.Application, level: str, seconds: float, by: str) -> None:
-    """Have all workers log at a level, for a while."""
+    """Set the log level of all workers for some seconds."""
     now = time.time()
     await app[BUS].publish(CHANNEL, asdict(Order(level, now, now + seconds, by)))

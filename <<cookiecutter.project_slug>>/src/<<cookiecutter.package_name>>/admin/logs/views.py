@@ -1,4 +1,4 @@
-"""The page of the logs, and what feeds it."""
+"""Handlers of the log page, its WebSocket and the switch of the log level."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from .. import sessions
 from . import feed, level
 
 MAX_MINUTES = 60
-"""For how long a level may be switched."""
+"""Maximum duration of a change of the log level, in minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which records are shown."""
+    """A filter for the records that are shown."""
 
     level: str
     text: str
@@ -28,7 +28,7 @@ class Wanted:
 
     @classmethod
     def of(cls, query: Any) -> Self:
-        """Read it from a query. Raises web.HTTPBadRequest when the level is none."""
+        """Return the filter for a query. Raises web.HTTPBadRequest if the level is invalid."""
         wanted = cls(
             query.get("level", "DEBUG"),
             query.get("text", "").strip().lower(),
@@ -39,7 +39,7 @@ class Wanted:
         return wanted
 
     def matches(self, record: dict[str, Any]) -> bool:
-        """Tell whether a record is at least as severe, and has the text and the request's id."""
+        """Return True if a record is severe enough, and has the text and the request id."""
         given = str(record.get("level", "")).upper()
         severe = level.LEVELS.index(given) if given in level.LEVELS else len(level.LEVELS)
         return (
@@ -49,7 +49,7 @@ class Wanted:
         )
 
     def of_all(self, records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return those that match."""
+        """Return the records that match."""
         return [record for record in records if self.matches(record)]
 
 
@@ -63,7 +63,7 @@ async def _matching(
 
 
 async def page(request: web.Request) -> web.Response:
-    """Answer the page, which fills itself, and the switch of the level."""
+    """Render the log page, which loads the records itself, with the switch of the level."""
     return render(
         request,
         "logs.html",
@@ -74,7 +74,7 @@ async def page(request: web.Request) -> web.Response:
 
 
 async def tail(request: web.Request) -> web.WebSocketResponse:
-    """Send the records of all workers that match the query, until the session ends."""
+    """Send the matching records of all workers to a WebSocket until the session ends."""
     wanted = Wanted.of(request.query)
     lifetime = await sessions.seconds_left(request)
     async with feed.watch(get_context(request).app) as messages:
@@ -82,7 +82,7 @@ async def tail(request: web.Request) -> web.WebSocketResponse:
 
 
 async def switch(request: web.Request) -> web.Response:
-    """Switch the level of all workers. Raises web.HTTPBadRequest when there is no such level."""
+    """Switch the level of all workers. Raises web.HTTPBadRequest if the form is invalid."""
     form = await read_form(request)
     minutes = form.get("minutes", "")
     if form.get("level") not in level.LEVELS or not minutes.isdecimal():

@@ -1,6 +1,6 @@
-"""News: pages, a feed, an API, and their editor in the admin.
+"""News: pages, a feed, an API, and an editor in the admin.
 
-The README tells how to take them out.
+The README describes how to remove the feature.
 """
 
 from typing import Final
@@ -13,11 +13,11 @@ from ..web.negotiation import negotiated
 from . import api, editor, pages
 
 EXPOSED: Final = (hdrs.ETAG, hdrs.LINK, hdrs.LOCATION)
-"""What pages of other sites may read of our answers."""
+"""Response headers that pages of other sites may read."""
 
 
 def setup(app: web.Application) -> None:
-    """Add the news to the site."""
+    """Add the news to the application."""
     templating.extend(app, __package__, app)
     templating.add_to_menu(app, "News", "news")
     nesting.offer(app, "admin", editor.setup)

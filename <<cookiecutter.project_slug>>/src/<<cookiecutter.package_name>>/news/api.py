@@ -1,4 +1,4 @@
-"""The news for programs, at /api/news: who sends a token may write them, and see the drafts."""
+"""The JSON API of the news at /api/news. Clients with a token may write items and read drafts."""
 
 import logging
 from collections.abc import Callable
@@ -23,22 +23,23 @@ from .models import Item
 logger = logging.getLogger(__name__)
 
 _ERRORS: Final = 20
-"""Mistakes that are named at most."""
+"""Maximum number of errors in a response."""
 _LONGEST: Final = 100
-"""Characters of a field's name that are repeated."""
+"""Maximum number of characters of a field's name in an error."""
 _CHANGED: Final = "Somebody else has changed it meanwhile: get it again."
 
 
 def _pointer(*location: int | str) -> str:
-    """Return a JSON pointer, as it stands in a URL (RFC 6901, section 6)."""
+    """Return a JSON pointer as a URL fragment (RFC 6901, section 6)."""
     parts = (str(part)[:_LONGEST].replace("~", "~0").replace("/", "~1") for part in location)
     return "#" + "".join(f"/{quote(part)}" for part in parts)
 
 
 async def _draft(request: web.Request) -> Draft:
-    """Return what the body says.
+    """Return the draft in the body.
 
-    Raises web.HTTPUnsupportedMediaType, web.HTTPBadRequest when it is not JSON, InvalidError.
+    Raises web.HTTPUnsupportedMediaType, web.HTTPBadRequest if the body is not JSON, and
+    InvalidError.
     """
     body = await read_json(request)
     try:
@@ -60,12 +61,12 @@ def _response(request: web.Request, item: Item, **more: Any) -> web.Response:
 
 
 def _etag(response: web.Response) -> str:
-    """Return an entity tag that is strong, as If-Match needs."""
+    """Return a strong entity tag, which If-Match requires."""
     return entity_tag((response.text or "").encode())
 
 
 def _checking(request: web.Request) -> Callable[[Item], None]:
-    """Return a function that raises web.HTTPPreconditionFailed if the client means another version."""
+    """Return a function that raises web.HTTPPreconditionFailed if If-Match has another version."""
     return lambda item: require_version(request, _etag(_response(request, item)))
 
 
@@ -88,13 +89,13 @@ def _id(request: web.Request) -> int:
 
 
 async def list_all(request: web.Request) -> web.Response:
-    """Answer a page of the list: with a token of everything, what was written last first."""
+    """Return a page of the published items; with a token, of all items, the last created first."""
     page = await (lists.everything if has_token(request) else lists.published)(request)
     return lists.json_page(request, page)
 
 
 async def create(request: web.Request) -> web.Response:
-    """Write something new, and answer 201."""
+    """Create an item, and respond with 201."""
     require_token(request)
     item = await _save(request, await _draft(request))
     location = url("news_api_item", id=item.id)
@@ -102,7 +103,7 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def get(request: web.Request) -> web.Response:
-    """Answer an item."""
+    """Return an item."""
     drafts = has_token(request)
     async with request.config_dict[DATABASE].reading() as session:
         item = await store.get(session, _id(request))
@@ -114,7 +115,7 @@ async def get(request: web.Request) -> web.Response:
 
 
 async def replace(request: web.Request) -> web.Response:
-    """Change an item; the body names the version that is changed."""
+    """Replace an item; the body must contain the version that it replaces."""
     require_token(request)
     draft = await _draft(request)
     if draft.version is None:
@@ -123,7 +124,7 @@ async def replace(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """Delete an item; the query names the version that is deleted."""
+    """Delete an item; the query must contain the version that it deletes."""
     require_token(request)
     try:
         version = int(request.query.get("version", ""))

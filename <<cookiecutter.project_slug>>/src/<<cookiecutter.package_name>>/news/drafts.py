@@ -1,4 +1,4 @@
-"""What may be said of a piece of news: checked alike, whether it comes from a form or as JSON."""
+"""Validation of news items, shared by the form and the API."""
 
 import re
 import unicodedata
@@ -12,27 +12,27 @@ from ..normalization import normalize
 LONGEST_TITLE: Final = 200
 LONGEST_SLUG: Final = 100
 LONGEST_BODY: Final = 50_000
-"""Characters."""
+"""In characters."""
 
 NO_TEXT: Final = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0, and so Atom, cannot hold (production Char), and what it discourages."""
+"""Characters that XML 1.0, and so Atom, does not allow (production Char) or discourages."""
 JOINERS: Final = "\u200c\u200d\u200e\u200f"
 """Invisible characters that emoji and right-to-left scripts need."""
 _FIRST_YEAR: Final = 1000
-"""Not 1, which some time zones do not have, and which means -infinity to asyncpg."""
+"""Not 1: some time zones do not have the year 1, and asyncpg treats it as -infinity."""
 _SPACES: Final = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Co", "Cs", "Zl", "Zp"})
-"""Categories of characters that a line does not hold. Not Cn: emoji may be newer than Python."""
+"""Categories of characters not allowed in a line. Not Cn: emoji may be newer than Python."""
 _MARKS: Final = 30
-"""Marks that one letter may carry (Unicode's Stream-Safe Text Format, UAX #15)."""
+"""Maximum number of marks on one letter (Unicode's Stream-Safe Text Format, UAX #15)."""
 
 
 def _normal(text: str, longest: int) -> str:
-    """Return the text in NFC. Raises ValueError when it is too long, or holds what is no text."""
+    """Return the text in NFC. Raises ValueError if it is too long or has invalid characters."""
     if len(text) > longest:
         raise ValueError(f"has more than {longest:,} characters")
     text = normalize("NFC", text)
-    if len(text) > longest:  # some letters are taken apart
+    if len(text) > longest:  # NFC decomposes some letters
         raise ValueError(f"has more than {longest:,} characters")
     marks = 0
     for character in text:
@@ -45,7 +45,7 @@ def _normal(text: str, longest: int) -> str:
 
 
 def _filled(text: str) -> str:
-    """Return the text, once it has its final form. Raises ValueError when it is empty."""
+    """Return the text in its final form. Raises ValueError if it is empty."""
     if not text:
         raise ValueError("is empty")
     return text
@@ -53,7 +53,7 @@ def _filled(text: str) -> str:
 
 def _text(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    # Spaces at the beginning may mean code.
+    # Leading spaces may mark a code block.
     return _filled(_normal(text, LONGEST_BODY).rstrip().lstrip("\n"))
 
 
@@ -66,11 +66,11 @@ def _line(text: str) -> str:
 
 
 def make_slug(title: str) -> str:
-    """Return the letters and digits of a title, in words; empty if it has none."""
-    # A letter may have several marks, but what is longer is not worth the work.
+    """Return the letters and digits of a title, as words joined with hyphens; empty if none."""
+    # A letter may have several marks, but a longer title is not worth the work.
     folded = normalize("NFKC", title[: 4 * LONGEST_SLUG]).lower()
-    folded = normalize("NFKC", folded)  # which lower() may have undone
-    # Marks too: without them, words of Indic scripts fall apart.
+    folded = normalize("NFKC", folded)  # lower() may have denormalized it
+    # Keep marks too: without them, words of Indic scripts would be split.
     kept = (each if unicodedata.category(each)[0] in "LMN" else " " for each in folded)
     return "-".join("".join(kept).split())[:LONGEST_SLUG].strip("-")
 
@@ -87,19 +87,19 @@ def _past(moment: datetime) -> datetime:
         raise ValueError("lies in the future")
     if moment.year < _FIRST_YEAR:
         raise ValueError(f"lies before the year {_FIRST_YEAR}")
-    return moment.astimezone(UTC).replace(microsecond=0)  # as forms have it
+    return moment.astimezone(UTC).replace(microsecond=0)  # the precision of forms
 
 
 class Draft(BaseModel):
-    """What somebody wants a piece of news to say. Raises pydantic.ValidationError."""
+    """The validated fields of a news item. Raises pydantic.ValidationError."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: Annotated[str, AfterValidator(_line)]
     slug: Annotated[str, AfterValidator(_slug)] = ""
-    """Empty: made from the title."""
+    """Empty: derived from the title."""
     body: Annotated[str, AfterValidator(_text)]
     published_at: Annotated[AwareDatetime, AfterValidator(_past)] | None = None
-    """None: not yet."""
+    """None: not published."""
     version: int | None = None
-    """The version that was changed; None for what is new."""
+    """The version that the draft is based on; None for a new item."""

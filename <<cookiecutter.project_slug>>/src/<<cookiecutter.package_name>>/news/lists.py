@@ -1,4 +1,4 @@
-"""The list of the news, a page at a time, and the news as data."""
+"""Pagination of the news, and news items as JSON data."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 class Page(NamedTuple):
-    """Some items, and where those before them begin."""
+    """A page of items, and the cursor of the next page."""
 
     items: Sequence[Item]
     older: str | None
-    """What ``?before=`` is on the next page; None if this is the last."""
+    """Value of ``?before=`` for the next page; None on the last page."""
 
 
 def _id(text: str) -> int:
@@ -31,7 +31,7 @@ def _id(text: str) -> int:
 
 
 def _before(request: web.Request, parse: Callable[[str], T]) -> T | None:
-    """Return where a page begins; None at the first. Raises web.HTTPBadRequest."""
+    """Return the cursor of the page, or None for the first page. Raises web.HTTPBadRequest."""
     text = request.query.get("before")
     try:
         return None if text is None else parse(text)
@@ -40,13 +40,13 @@ def _before(request: web.Request, parse: Callable[[str], T]) -> T | None:
 
 
 def _page(items: list[Item], cursor: Callable[[Item], object]) -> Page:
-    """Return a page of the items, of which one more was read than it shows."""
+    """Return a page of the items, which include one item of the next page if there is one."""
     shown = items[:PAGE_SIZE]
     return Page(shown, str(cursor(shown[-1])) if len(items) > PAGE_SIZE else None)
 
 
 async def published(request: web.Request) -> Page:
-    """Return the page that was asked for, of what everybody may see, the latest first."""
+    """Return the requested page of the published items, the latest first."""
     before = _before(request, store.Cursor.parse)
     async with request.config_dict[DATABASE].reading() as session:
         items = await store.published(session, PAGE_SIZE + 1, before)
@@ -54,7 +54,7 @@ async def published(request: web.Request) -> Page:
 
 
 async def everything(request: web.Request) -> Page:
-    """Return the page that was asked for, drafts too, what was written last first."""
+    """Return the requested page of all items, including drafts, the last created first."""
     before = _before(request, _id)
     async with request.config_dict[DATABASE].reading() as session:
         items = await store.everything(session, PAGE_SIZE + 1, before)
@@ -62,12 +62,12 @@ async def everything(request: web.Request) -> Page:
 
 
 def site(request: web.Request) -> str:
-    """Return what the URLs of this site begin with, for this client."""
+    """Return the scheme and host of this site's URLs, as the client sees them."""
     return f"{request.scheme}://{request.host}"
 
 
 def as_data(request: web.Request, item: Item) -> dict[str, Any]:
-    """Return an item as it is sent in JSON."""
+    """Return an item as a dictionary for JSON."""
     return {
         "id": item.id,
         "version": item.version,
@@ -81,7 +81,7 @@ def as_data(request: web.Request, item: Item) -> dict[str, Any]:
 
 
 def json_page(request: web.Request, page: Page) -> web.Response:
-    """Return a page as JSON, with the URL of the next one there and in a header (RFC 8288)."""
+    """Return a page as JSON, with the URL of the next page in the body and in Link (RFC 8288)."""
     older = page.older and f"{site(request)}{request.path}?before={page.older}"
     return web.json_response(
         {"items": [as_data(request, item) for item in page.items], "next": older},

@@ -1,6 +1,6 @@
-"""Markdown to HTML that can do no harm.
+"""Conversion of Markdown to safe HTML.
 
-These functions take a tenth of a second for a long text; handlers call them in a thread.
+These functions take a tenth of a second for a long text: call them in a thread.
 """
 
 import re
@@ -21,19 +21,19 @@ from markdown_it.token import Token
 from .drafts import NO_TEXT
 
 MAX_WORK: Final = 12
-"""How many characters the parser may read for each that a text has; prose takes 2, much markup 8."""
+"""Maximum characters that the parser reads per character of text; prose takes 2, much markup 8."""
 _LEAST: Final = 100_000
-"""How many it may read of a short text."""
+"""Minimum of that limit, for short texts, in characters."""
 _FOR_SUMMARY: Final = 25_000
-"""How many it may read for a summary."""
+"""Maximum number of characters that the parser reads for a summary."""
 _STEP: Final = 20
-"""Characters that a step of the parser counts as."""
+"""Number of characters that a step of the parser counts as."""
 _SUMMARY: Final = 240
-"""Characters of a summary."""
+"""Maximum number of characters of a summary."""
 
 
 class _TooMuchWorkError(Exception):
-    """The text would take longer than any that a person writes."""
+    """Raised if a text takes longer to parse than any text that people write."""
 
 
 def _count(env: MutableMapping[str, Any], work: int) -> None:
@@ -43,7 +43,7 @@ def _count(env: MutableMapping[str, Any], work: int) -> None:
 
 
 class _Source(str):
-    """Text that counts how often it is read, as each loop of the parser has to do."""
+    """Text that counts its reads: every loop of the parser reads it."""
 
     __slots__ = ("env",)
     env: MutableMapping[str, Any]
@@ -87,21 +87,21 @@ class _Parser(MarkdownIt):
     def __init__(self) -> None:
         super().__init__("zero")
         self.block, self.inline = _Block(), _Inline()
-        # Without references, by which a short text becomes a very long one.
+        # Without references, which can expand a short text into a very long one.
         self.configure("commonmark", {"html": False}).disable("reference")
-        # Rules that match nothing, and are asked wherever others are.
+        # Rules that match nothing, but are called wherever other rules are.
         self.block.ruler.before(
             "code", "step", _block_step, {"alt": ["paragraph", "blockquote", "list"]}
         )
         self.inline.ruler.before("text", "step", _inline_step)
 
     def normalizeLink(self, url: str) -> str:
-        """Return a URL in ASCII, without IDNA, which takes quadratic time."""
+        """Return a URL in ASCII. IDNA is not used, because it takes quadratic time."""
         encoded = quote(url, safe=";/?:@&=+$,-_.!~*'()#%", errors="replace")
         return re.sub("%(?![0-9A-Fa-f]{2})", "%25", encoded)
 
     def normalizeLinkText(self, link: str) -> str:
-        """Return a URL as it is written."""
+        """Return a URL unchanged."""
         return link
 
 
@@ -114,9 +114,9 @@ def _parse(text: str, work: int) -> list[Token]:
 
 
 def to_html(text: str) -> str:
-    """Return the HTML of Markdown (CommonMark less references); its headings are below the page's.
+    """Return Markdown (CommonMark without references) as HTML, with headings one level lower.
 
-    Text that would take more than MAX_WORK is shown as it is written.
+    Text that takes more than MAX_WORK to parse is shown as plain text.
     """
     try:
         tokens = _parse(text, max(_LEAST, MAX_WORK * len(text)))
@@ -126,11 +126,11 @@ def to_html(text: str) -> str:
         if token.type.startswith("heading"):
             token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
     html = _CLEANER.clean(_PARSER.renderer.render(tokens, _PARSER.options, {}))
-    return NO_TEXT.sub("\ufffd", html)  # that came as an entity
+    return NO_TEXT.sub("\ufffd", html)  # characters written as entities
 
 
 def summary(text: str) -> str:
-    """Return how Markdown begins, as plain text; empty if that is not a paragraph soon."""
+    """Return the first paragraph of Markdown as plain text; empty if it does not begin early."""
     try:
         tokens = _parse(text[: 4 * _SUMMARY], _FOR_SUMMARY)
     except _TooMuchWorkError:

@@ -1,4 +1,4 @@
-"""What the public sees of the news: the list and each item, as a page, as JSON and as Atom."""
+"""Public handlers of the news: the list and each item, as HTML, as JSON and as Atom."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,26 +15,26 @@ from .markdown import summary, to_html
 from .models import Item
 
 ID: Final = "https://<< cookiecutter.domain_name | lower >>/api/news"
-"""What the ids in feeds begin with. Leave it, whatever the site is called: readers go by them."""
+"""Prefix of the ids in feeds. Do not change it with the domain: feed readers rely on the ids."""
 _CACHED: Final = 128
-"""Texts whose rendering is remembered: those of the latest pages."""
+"""Maximum number of texts whose rendering is cached: enough for the latest pages."""
 
 
 class Rendered:
-    """What was made of texts: each is rendered once, in a thread, whoever waits for it."""
+    """A cache of rendered texts: each is rendered once, in a thread, for all requests."""
 
     def __init__(self, render: Callable[[str], str]) -> None:
-        """Take what renders a text; it may be slow, and raises nothing."""
+        """Create a cache for a function that renders a text; it may be slow, but must not raise."""
         self._render = render
         self._known: dict[str, asyncio.Future[str]] = {}
 
     async def __call__(self, text: str) -> str:
-        """Return what is made of a text."""
+        """Return the rendered text."""
         if text not in self._known:
             if len(self._known) >= _CACHED:
                 del self._known[next(iter(self._known))]
             self._known[text] = asyncio.ensure_future(asyncio.to_thread(self._render, text))
-        return await asyncio.shield(self._known[text])  # others may wait when this one leaves
+        return await asyncio.shield(self._known[text])  # other requests may still wait
 
 
 HTML: Final = web.AppKey("HTML", Rendered)
@@ -44,13 +44,13 @@ _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def setup(app: web.Application) -> None:
-    """Let the application remember what it has rendered."""
+    """Add the caches of rendered texts to the application."""
     app[HTML] = Rendered(to_html)
     app[SUMMARY] = Rendered(summary)
 
 
 async def list_page(request: web.Request) -> web.Response:
-    """Answer a page of the list."""
+    """Render a page of the list."""
     page = await lists.published(request)
     summaries = [await request.app[SUMMARY](item.body) for item in page.items]
     entries = list(zip(page.items, summaries, strict=True))
@@ -58,12 +58,12 @@ async def list_page(request: web.Request) -> web.Response:
 
 
 async def list_json(request: web.Request) -> web.Response:
-    """Answer a page of the list, for programs."""
+    """Return a page of the list as JSON."""
     return lists.json_page(request, await lists.published(request))
 
 
 async def list_atom(request: web.Request) -> web.Response:
-    """Answer a page of the list, for feed readers (RFC 4287, RFC 5005)."""
+    """Render a page of the list as an Atom feed (RFC 4287, RFC 5005)."""
     page = await lists.published(request)
     contents = [await request.app[HTML](item.body) for item in page.items]
     response = render(
@@ -81,9 +81,9 @@ async def list_atom(request: web.Request) -> web.Response:
 
 
 async def _find(request: web.Request) -> Item:
-    """Return the item that the URL names.
+    """Return the item in the URL.
 
-    Raises web.HTTPPermanentRedirect when its slug is written otherwise, web.HTTPNotFound.
+    Raises web.HTTPPermanentRedirect if the slug is not in its normal form, and web.HTTPNotFound.
     """
     asked = request.match_info["slug"]
     slug = make_slug(asked.replace("-", " "))
@@ -97,19 +97,19 @@ async def _find(request: web.Request) -> Item:
 
 
 async def item_page(request: web.Request) -> web.Response:
-    """Answer an item."""
+    """Render an item."""
     item = await _find(request)
     content = await request.app[HTML](item.body)
     return render(request, "news_item.html", item=item, content=content)
 
 
 async def item_json(request: web.Request) -> web.Response:
-    """Answer an item, for programs."""
+    """Return an item as JSON."""
     return web.json_response(lists.as_data(request, await _find(request)))
 
 
 async def item_atom(request: web.Request) -> web.Response:
-    """Answer an item, for feed readers: an entry without its feed."""
+    """Render an item as an Atom entry, without a feed."""
     item = await _find(request)
     content = await request.app[HTML](item.body)
     site = lists.site(request)

@@ -1,6 +1,6 @@
-"""Writing the news, and telling everybody who has the site open.
+"""Functions that save and delete news items, and notify all open pages.
 
-Handlers await these in aiojobs' ``shield``, as what was begun is finished though the client leaves:
+Handlers await them in aiojobs' ``shield``, so that they finish even if the client disconnects:
 ``await shield(request, publishing.save(get_context(request).app, draft))``.
 """
 
@@ -18,12 +18,12 @@ from .drafts import Draft, make_slug
 from .models import Item
 
 ATTEMPTS: Final = 20
-"""To find a slug that is free. Who fails, fails to another who has succeeded: so many may come at
-the same time with the same title."""
+"""Maximum attempts to find a free slug. An attempt fails only if a concurrent one has succeeded, so
+this many concurrent requests may have the same title."""
 
 
 class _Shown(NamedTuple):
-    """What the public sees of an item."""
+    """The public fields of an item."""
 
     slug: str
     title: str
@@ -56,7 +56,7 @@ async def _tell(app: web.Application, before: _Shown | None, after: _Shown | Non
 
 
 def _accept(_item: Item) -> None:
-    """Let every version of an item be changed."""
+    """Allow changes of every version of an item."""
 
 
 async def save(
@@ -65,10 +65,10 @@ async def save(
     id_: int | None = None,
     check: Callable[[Item], None] = _accept,
 ) -> Item:
-    """Write a draft over an item, or as a new one; ``app`` is the outermost application.
+    """Save a draft as a new item, or over the item ``id_``; ``app`` is the outermost application.
 
-    ``check`` may refuse to change the item as it is. Raises LookupError when there is no such item,
-    store.SlugError, store.ChangedError.
+    ``check`` may raise an error to refuse a change of the current item. Raises LookupError if the
+    item does not exist, store.SlugError and store.ChangedError.
     """
     for again in reversed(range(ATTEMPTS)):
         try:
@@ -80,7 +80,7 @@ async def save(
                 saved = await store.save(session, draft, item)
             break
         except store.SlugError:
-            # What was made of the title may have been free until somebody else came first.
+            # A slug made from the title may have been free until a concurrent request took it.
             if not again or draft.slug or not make_slug(draft.title):
                 raise
     await _tell(app, before, _shown(saved))
@@ -90,9 +90,9 @@ async def save(
 async def delete(
     app: web.Application, id_: int, version: int, check: Callable[[Item], None] = _accept
 ) -> None:
-    """Delete an item, unless ``check`` refuses it as it is.
+    """Delete an item, unless ``check`` raises an error for the current item.
 
-    Raises LookupError when there is no such item, store.ChangedError.
+    Raises LookupError if the item does not exist, and store.ChangedError.
     """
     async with app[DATABASE].writing() as session:
         item = await _get(session, id_)

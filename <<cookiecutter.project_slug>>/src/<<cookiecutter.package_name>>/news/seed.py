@@ -1,6 +1,6 @@
 """Example news: ``python -m << cookiecutter.package_name >>.news.seed``.
 
-What is there already stays as it is.
+Existing items are not changed.
 """
 
 import asyncio
@@ -92,12 +92,12 @@ The package `news` can be taken out: the README says how.
 *Thank you for reading.*
 """,
 }
-"""Bodies by their titles, the latest first."""
+"""Bodies by title, the latest first."""
 _PAUSE: Final = timedelta(hours=31)
 
 
 def _drafts(count: int) -> list[Draft]:
-    """Return the examples, and as many numbered ones as are asked for; one for every 31 hours."""
+    """Return the examples and ``count`` numbered items, one for every 31 hours."""
     texts = EXAMPLES | {f"Number {i}": "One of *many*." for i in range(1, count + 1)}
     now = datetime.now(UTC)
     return [
@@ -107,7 +107,7 @@ def _drafts(count: int) -> list[Draft]:
 
 
 async def seed(settings: Settings, count: int = 0) -> list[str]:
-    """Write what is missing, and return its titles. Raises SystemExit when the database refuses."""
+    """Save the missing examples and return their titles. Raises SystemExit on database errors."""
     database = Database(settings)
     try:
         await database.check()
@@ -127,7 +127,7 @@ async def seed(settings: Settings, count: int = 0) -> list[str]:
 
 
 def main() -> None:
-    """Fill the database of the settings. Raises SystemExit when that cannot be."""
+    """Fill the database in the settings. Raises SystemExit if that fails."""
     parser = ArgumentParser(description="Write example news, those that are missing.")
     parser.add_argument("--count", type=int, default=0, help="that many numbered ones besides")
     titles = asyncio.run(seed(load_settings(), parser.parse_args().count))

@@ -1,4 +1,4 @@
-"""The news in the database."""
+"""Database queries of the news."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Self
@@ -13,26 +13,26 @@ from .models import Item
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST: Final = 2**31 - 1
-"""The largest id: PostgreSQL's integers have 32 bits."""
+"""Largest id: PostgreSQL's integers have 32 bits."""
 
 
 class SlugError(ValueError):
-    """The slug is taken, or there is none: the title has neither letters nor digits."""
+    """Raised if the slug is taken, or cannot be made: the title has neither letters nor digits."""
 
 
 class ChangedError(Exception):
-    """Somebody else has changed or deleted the item meanwhile."""
+    """Raised if somebody else has changed or deleted the item in the meantime."""
 
 
 class Cursor(NamedTuple):
-    """Where a page of the list ends, and the next one begins."""
+    """The position in the list at which a page ends and the next one begins."""
 
     published_at: datetime
     id: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return what ``str()`` made a text of. Raises ValueError."""
+        """Return the cursor for a text made by ``str()``. Raises ValueError."""
         microseconds, _, id_ = text.rpartition("-")
         try:
             cursor = cls(_EPOCH + timedelta(microseconds=int(microseconds)), int(id_))
@@ -44,16 +44,16 @@ class Cursor(NamedTuple):
 
     @classmethod
     def of(cls, item: Item) -> Self:
-        """Return where a page ends whose last item this is."""
+        """Return the cursor of a page that ends with the item."""
         return cls(item.published_at or _EPOCH, item.id)
 
     def __str__(self) -> str:
-        """Return what fits into a URL."""
+        """Return the cursor as text for a URL."""
         return f"{(self.published_at - _EPOCH) // timedelta(microseconds=1)}-{self.id}"
 
 
 async def published(session: AsyncSession, size: int, before: Cursor | None = None) -> list[Item]:
-    """Return up to ``size`` items that everybody may see, the latest first."""
+    """Return up to ``size`` published items, the latest first."""
     query = select(Item).where(Item.published_at.is_not(None))
     if before:
         query = query.where(tuple_(Item.published_at, Item.id) < before)
@@ -62,13 +62,13 @@ async def published(session: AsyncSession, size: int, before: Cursor | None = No
 
 
 async def find(session: AsyncSession, slug: str) -> Item | None:
-    """Return an item that everybody may see."""
+    """Return the published item with the slug, or None."""
     query = select(Item).where(Item.slug == slug, Item.published_at.is_not(None))
     return await session.scalar(query)
 
 
 async def everything(session: AsyncSession, size: int, before: int | None = None) -> list[Item]:
-    """Return up to ``size`` items, drafts too, the newest first; ``before`` is an id."""
+    """Return up to ``size`` items, including drafts, the newest first; ``before`` is an id."""
     query = select(Item).order_by(Item.id.desc()).limit(size)
     if before is not None:
         query = query.where(Item.id < min(before, _LARGEST))
@@ -76,12 +76,12 @@ async def everything(session: AsyncSession, size: int, before: int | None = None
 
 
 async def get(session: AsyncSession, id_: int) -> Item | None:
-    """Return an item, or a draft, by its id."""
+    """Return the item or draft with the id, or None."""
     return await session.get(Item, id_) if id_ <= _LARGEST else None
 
 
 async def _free_slug(session: AsyncSession, title: str) -> str:
-    """Return a slug for a title that no other item has. Raises SlugError."""
+    """Return a slug for a title that no other item uses. Raises SlugError."""
     slug = make_slug(title)
     if not slug:
         raise SlugError("give one, as the title has neither letters nor digits")
@@ -96,7 +96,7 @@ async def _free_slug(session: AsyncSession, title: str) -> str:
 
 
 async def save(session: AsyncSession, draft: Draft, item: Item | None = None) -> Item:
-    """Write a draft over an item, or as a new one. Raises SlugError, ChangedError."""
+    """Save a draft over an item, or as a new one. Raises SlugError and ChangedError."""
     if item is None:
         item = Item()
         session.add(item)

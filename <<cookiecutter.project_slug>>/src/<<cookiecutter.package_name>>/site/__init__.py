@@ -10,7 +10,7 @@ from . import health, pages
 
 
 def setup(app: web.Application) -> None:
-    """Add the routes of the site."""
+    """Add the routes to the application."""
     about = negotiated({"text/html": pages.about_page, "application/json": pages.about_json})
     cors.allow(app, app.router.add_get("/about", about, name="about"))
     app.add_routes(

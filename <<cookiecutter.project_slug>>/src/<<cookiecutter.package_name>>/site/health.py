@@ -1,6 +1,6 @@
-"""Health checks for whatever starts, stops and feeds this process.
+"""Health checks for process managers and load balancers.
 
-Two questions: is the process alive (restart it if not), and should it get requests (wait if not).
+/livez reports if the process is alive (if not, restart it), /readyz if it should get requests.
 """
 
 from aiohttp import web
@@ -11,14 +11,14 @@ from ..web.shutdown import DRAINING
 
 
 async def livez(request: web.Request) -> web.Response:
-    """Answer 200 as long as the event loop turns, and how late it was; touches nothing else."""
+    """Respond with 200 and the event-loop lag while the event loop runs; check no resource."""
     return web.json_response({"status": "alive", "lag_ms": round(worst_lag(request.app) * 1000)})
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Answer 200 when every resource answers, else 503 with the names of those that are down.
+    """Respond with 200 if every resource is available, else with 503 and the unavailable ones.
 
-    Also 503 as soon as this worker is about to stop.
+    Respond with 503 also when this worker is about to stop.
     """
     if request.app[DRAINING].is_set():
         return web.json_response({"status": "draining", "down": []}, status=503)

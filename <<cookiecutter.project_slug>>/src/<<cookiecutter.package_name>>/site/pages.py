@@ -1,4 +1,4 @@
-"""The public pages."""
+"""Handlers of the public pages."""
 
 from typing import Final
 
@@ -13,21 +13,21 @@ ONE_DAY: Final = "public, max-age=86400"
 
 
 async def index(request: web.Request) -> web.Response:
-    """Answer the home page."""
+    """Render the home page."""
     response = render(request, "index.html")
     response.headers[hdrs.CACHE_CONTROL] = REVALIDATE
     return response
 
 
 async def about_page(request: web.Request) -> web.Response:
-    """Answer what this site is, for people."""
+    """Render the page about this site."""
     response = render(request, "about.html")
     response.headers[hdrs.CACHE_CONTROL] = REVALIDATE
     return response
 
 
 async def about_json(_request: web.Request) -> web.Response:
-    """Answer what this site is, for programs."""
+    """Return the name, description and author of this site as JSON."""
     return web.json_response(
         {"name": about.NAME, "description": about.DESCRIPTION, "author": about.AUTHOR},
         headers={hdrs.CACHE_CONTROL: REVALIDATE},
@@ -35,10 +35,10 @@ async def about_json(_request: web.Request) -> web.Response:
 
 
 async def favicon(request: web.Request) -> web.StreamResponse:
-    """Send the icon from where browsers look for it when a page names none."""
+    """Send the icon from /favicon.ico, which browsers request if a page names no other icon."""
     return await request.app[STATIC].respond(request, "favicon.ico", cache=ONE_DAY)
 
 
 async def robots(request: web.Request) -> web.StreamResponse:
-    """Send the rules for crawlers from where they look for them."""
+    """Send the rules for crawlers from /robots.txt."""
     return await request.app[STATIC].respond(request, "robots.txt", cache=ONE_DAY)

@@ -1,4 +1,4 @@
-"""The part of the admin in which news are written, at /admin/news/."""
+"""The editor for news: a sub-application of the admin at /admin/news/."""
 
 from aiohttp import web
 
@@ -7,7 +7,7 @@ from . import views
 
 
 def setup(admin: web.Application) -> None:
-    """Nest the editor in the admin."""
+    """Add the editor to the admin."""
     editor = web.Application()
     templating.extend(editor, __package__, admin)
     templating.add_to_menu(admin, "News", "admin:news:list")

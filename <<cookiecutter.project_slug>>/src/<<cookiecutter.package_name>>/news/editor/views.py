@@ -1,4 +1,4 @@
-"""The list of all news and drafts, and the form in which they are written."""
+"""Handlers of the list of all news items and drafts, and of the form that edits them."""
 
 import logging
 from datetime import UTC, datetime
@@ -24,12 +24,12 @@ BLANK: Final = dict.fromkeys(FIELDS, "")
 
 
 def _id(request: web.Request) -> int | None:
-    """Return the id in the URL; None if this is about something new."""
+    """Return the id in the URL, or None for a new item."""
     return int(request.match_info["id"]) if "id" in request.match_info else None
 
 
 def _typed(item: Item) -> dict[str, str]:
-    """Return what the form of an item begins with."""
+    """Return the initial values of the form of an item."""
     published_at = item.published_at
     return {
         "title": item.title,
@@ -41,12 +41,12 @@ def _typed(item: Item) -> dict[str, str]:
 
 
 def _draft(typed: dict[str, str], *, publish: bool) -> Draft:
-    """Return what was typed, checked. Raises pydantic.ValidationError."""
+    """Return the form's values as a validated draft. Raises pydantic.ValidationError."""
     moment: str | datetime | None = typed["published_at"] or None
     if publish:
         moment = datetime.now(UTC)
     elif moment:
-        moment = f"{moment}Z"  # the form says that it is UTC
+        moment = f"{moment}Z"  # the form says that the time is in UTC
     version = typed["version"] or None
     return Draft.model_validate(typed | {"published_at": moment, "version": version})
 
@@ -72,7 +72,7 @@ def _form(
 
 
 async def page(request: web.Request) -> web.Response:
-    """Answer the list, the newest first. Raises web.HTTPBadRequest."""
+    """Render the list of all items, the newest first. Raises web.HTTPBadRequest."""
     items, older = await lists.everything(request)
     return render(request, "list.html", items=items, older=older)
 
@@ -83,12 +83,12 @@ async def _find(request: web.Request) -> Item | None:
 
 
 async def blank(request: web.Request) -> web.Response:
-    """Answer an empty form."""
+    """Render an empty form."""
     return _form(request, BLANK)
 
 
 async def edit(request: web.Request) -> web.Response:
-    """Answer the form of an item. Raises web.HTTPNotFound."""
+    """Render the form of an item. Raises web.HTTPNotFound."""
     item = await _find(request)
     if item is None:
         raise web.HTTPNotFound
@@ -96,15 +96,15 @@ async def edit(request: web.Request) -> web.Response:
 
 
 async def _explain_conflict(request: web.Request, typed: dict[str, str]) -> web.Response:
-    """Answer the form with what was typed, beside what somebody else has saved meanwhile."""
+    """Render the form with the user's values and the version that somebody else has saved."""
     theirs = await _find(request)
-    version = str(theirs.version) if theirs else ""  # whoever saves now knows what is lost
+    version = str(theirs.version) if theirs else ""  # saving now overwrites knowingly
     error = "Somebody else has %s this meanwhile." % ("changed" if theirs else "deleted")
     return _form(request, typed | {"version": version}, {"version": error}, theirs, 409)
 
 
 async def save(request: web.Request) -> web.Response:
-    """Save what was typed; if it is wrong, answer the form again: 422, or 409 after a conflict."""
+    """Save the form; if it is invalid, render it again with 422, or with 409 after a conflict."""
     form = await read_form(request)
     typed = {name: form.get(name, "") for name in FIELDS}
     context = get_context(request)
@@ -124,7 +124,7 @@ async def save(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """Delete an item. Raises web.HTTPNotFound, and web.HTTPConflict when it was changed meanwhile."""
+    """Delete an item. Raises web.HTTPNotFound, and web.HTTPConflict if the item was changed."""
     version = (await read_form(request)).get("version", "")
     context = get_context(request)
     id_ = int(request.match_info["id"])

@@ -1,4 +1,4 @@
-"""What Alembic runs the migrations with; pyproject.toml tells it where they are."""
+"""The environment in which Alembic runs the migrations; pyproject.toml sets their location."""
 
 import asyncio
 import logging
@@ -17,20 +17,20 @@ from package_name.settings import load_settings
 
 # % endfilter
 PATIENCE = 600.0
-"""Seconds that a migration may take, and that one waits for another that runs at the same time."""
+"""Maximum seconds of a migration, and of the wait for a concurrent one."""
 
 logger = logging.getLogger("migrations")
 
 
 def render(kind: str, item: object, _context: object) -> str | Literal[False]:
-    """Return what a migration says of a type of our own: what the database sees of it."""
+    """Return the code for a custom type in a migration: the type in the database."""
     if kind == "type" and isinstance(item, sa.TypeDecorator):
         return f"sa.{item.impl!r}"
     return False
 
 
 def missing(connection: sa.Connection) -> list[str]:
-    """Return the columns of the models that the database does not have."""
+    """Return the columns of the models that are missing in the database."""
     inspector = sa.inspect(connection)
     found: list[str] = []
     for table in Base.metadata.sorted_tables:
@@ -42,9 +42,9 @@ def missing(connection: sa.Connection) -> list[str]:
 
 
 def is_newer(connection: sa.Connection) -> bool:
-    """Tell whether the database has a revision that this code does not have; warn if so.
+    """Return True, and log a warning, if the database has a revision that this code lacks.
 
-    Raises SystemExit when the database lacks what the models need.
+    Raises SystemExit if the database lacks columns of the models.
     """
     known = {script.revision for script in context.script.walk_revisions()}
     unknown = set(context.get_context().get_current_heads()) - known
@@ -61,13 +61,13 @@ def is_newer(connection: sa.Connection) -> bool:
 
 
 def migrate(connection: sa.Connection) -> None:
-    """Run the migrations that are asked for, in one transaction: all or none."""
+    """Run the requested migrations in one transaction: all or none."""
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,
         render_item=render,
         # % if cookiecutter.database == "sqlite"
-        render_as_batch=True,  # SQLite can change hardly anything of a table in place
+        render_as_batch=True,  # SQLite can change hardly anything in place
         transactional_ddl=True,
         # % endif
     )
@@ -78,12 +78,12 @@ def migrate(connection: sa.Connection) -> None:
 
 
 async def main() -> None:
-    """Connect to DATABASE_URL, and migrate. Raises SystemExit when that cannot be."""
+    """Connect to DATABASE_URL, and migrate. Raises SystemExit if that fails."""
     settings = load_settings()
     configure(level=settings.log_level, json=not settings.development)
     patient = {"database_statement_timeout": PATIENCE}
     # % if cookiecutter.database == "sqlite"
-    patient["database_timeout"] = PATIENCE  # for the lock; PostgreSQL's is a statement
+    patient["database_timeout"] = PATIENCE  # for the lock; PostgreSQL waits in a statement
     # % endif
     engine = backend.make_engine(settings.model_copy(update=patient))
     await backend.open_database(engine, settings)

@@ -1,7 +1,7 @@
 """The database: one engine for each worker, and a session for each request that needs one.
 
-A handler that reads: ``async with request.config_dict[DATABASE].reading() as session:``; one that
-also writes says ``writing()``, and redirects after that block: an exception undoes what it did.
+A handler that reads uses ``async with request.config_dict[DATABASE].reading() as session:``. A
+handler that writes uses ``writing()``. An exception rolls it back: redirect after the block.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Database:
     """The engine of a worker, and its sessions."""
 
     def __init__(self, settings: Settings) -> None:
-        """Take the settings; nothing is opened yet."""
+        """Create the database from the settings, without connecting."""
         self.engine = make_engine(settings)
         self._readers = async_sessionmaker(self.engine, expire_on_commit=False)
         writing = self.engine.execution_options(writing=True)
@@ -41,17 +41,17 @@ class Database:
         self._patience = settings.database_timeout
 
     def reading(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """Return a context with a session that writes nothing; each statement sees what is there.
+        """Return a context with a read-only session; each statement sees the data committed so far.
 
-        Raises web.HTTPServiceUnavailable when the database is away, or too slow.
+        Raises web.HTTPServiceUnavailable if the database is unavailable, or too slow.
         """
         return self._session(self._readers)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncSession]:
-        """Give a context with a session: committed at its end, rolled back when that is an error.
+        """Return a context with a session that is committed at the end, or rolled back on errors.
 
-        Raises web.HTTPServiceUnavailable when the database is away, or too slow.
+        Raises web.HTTPServiceUnavailable if the database is unavailable, or too slow.
         """
         try:
             async with asyncio.timeout(self._patience):
@@ -78,22 +78,22 @@ class Database:
             raise _unavailable(error) from error
 
     async def _connect(self, session: AsyncSession) -> None:
-        """Fail here, where an OSError is the database's, and not one of what the session is for."""
+        """Connect now: an OSError here is the database's, not one of the code in the session."""
         try:
             await session.connection()
         except OSError as error:
             raise _unavailable(error) from error
 
     async def check(self) -> None:
-        """Raise an error unless the database answers, was migrated at all, and can be written to."""
+        """Raise an error unless the database responds, has been migrated and is writable."""
         async with self.engine.connect() as connection:
             await connection.execute(text("SELECT version_num FROM alembic_version"))
             await check_writable(connection)
 
     async def run(self, app: web.Application) -> AsyncIterator[None]:
-        """Keep connections as long as the application lives (a cleanup context).
+        """Open the database, and close its connections on clean-up (a cleanup context).
 
-        Raises SystemExit when there is no such database.
+        Raises SystemExit if the database cannot be opened.
         """
         await open_database(self.engine, app[SETTINGS])
         yield
@@ -111,7 +111,7 @@ DATABASE: Final = web.AppKey("DATABASE", Database)
 
 
 def setup(app: web.Application) -> None:
-    """Give the application its database, and have /readyz ask it."""
+    """Add the database to the application, and its check to /readyz."""
     app[DATABASE] = Database(app[SETTINGS])
     app.cleanup_ctx.append(app[DATABASE].run)
     readiness.add_check(app, "database", app[DATABASE].check)

@@ -1,4 +1,4 @@
-"""What models are made of."""
+"""The declarative base class of all models."""
 
 from datetime import datetime
 
@@ -11,9 +11,9 @@ from .sqlite import MOMENT
 
 # % endfilter
 class Base(DeclarativeBase):
-    """The base class of all models; a datetime is one with a time zone, and comes back in UTC."""
+    """The base class of all models. Datetimes have a time zone, and are loaded in UTC."""
 
-    # Every constraint has a name, by which a migration can drop it.
+    # Every constraint has a name, so that a migration can drop it.
     metadata = MetaData(
         naming_convention={
             "ix": "ix_%(column_0_label)s",
@@ -23,4 +23,4 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: MOMENT}  # noqa: RUF012  # SQLAlchemy's own way
+    type_annotation_map = {datetime: MOMENT}  # noqa: RUF012  # as SQLAlchemy requires

@@ -1,4 +1,4 @@
-"""PostgreSQL: a server that may start later than this process, and be away for a while."""
+"""PostgreSQL: a server that may start later than this process, or be unavailable for a while."""
 
 import asyncio
 import logging
@@ -22,25 +22,25 @@ logger = logging.getLogger(__name__)
 MOMENT: Final[TypeEngine[datetime]] = DateTime(timezone=True)
 
 WRITERS: Final = 1000
-"""Who write at once: as many as find a connection."""
+"""Concurrent writers per process: in effect limited by the number of connections."""
 _AWAY: Final = ("08", "25006", "53", "57")
-"""SQLSTATEs, or classes, of the server's faults: connection, read-only, resources, intervention."""
+"""SQLSTATEs, or their classes, of server errors: connection, read-only, resources, intervention."""
 PAUSE: Final = 0.5
-"""Seconds between two attempts to reach a server that is starting."""
+"""Seconds between two attempts to connect to a server that is starting."""
 
 
 def is_away(error: Exception) -> bool:
-    """Tell whether the server, and not the statement, is to blame: stopped, full or too slow."""
+    """Return True if the server caused the error, not the statement: stopped, full or too slow."""
     if not isinstance(error, DBAPIError):
-        return True  # no connection became free
+        return True  # no connection was available
     if isinstance(error.orig, AsyncAdapt_asyncpg_dbapi.InvalidCachedStatementError):
-        return True  # the table has been migrated since; the next attempt knows
+        return True  # the table was migrated; the next attempt will succeed
     state = getattr(error.orig, "sqlstate", None) or ""
     return error.connection_invalidated or state.startswith(_AWAY)
 
 
 def make_engine(settings: Settings) -> AsyncEngine:
-    """Return an engine of DATABASE_URL, which connects when it is first used."""
+    """Return an engine for DATABASE_URL, which connects when it is first used."""
     seconds = settings.database_statement_timeout
     engine = create_async_engine(
         "postgresql+asyncpg://",
@@ -48,9 +48,9 @@ def make_engine(settings: Settings) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=settings.database_timeout,
         connect_args={
-            "dsn": settings.database_url.get_secret_value(),  # read as libpq does, with sslmode
+            "dsn": settings.database_url.get_secret_value(),  # parsed as by libpq, with sslmode
             "timeout": settings.database_timeout,
-            "command_timeout": seconds + 1,  # the server says so first, unless it is gone
+            "command_timeout": seconds + 1,  # the server's timeout comes first, unless it is gone
             "server_settings": {
                 "application_name": about.DISTRIBUTION,
                 "statement_timeout": str(int(seconds * 1000)),
@@ -60,7 +60,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "checkout")
     def look(connection: Any, *_: object) -> None:
-        # A server that stops says so. pool_pre_ping would ask it, three times before each session.
+        # A stopping server closes its connections. pool_pre_ping would take three queries a session.
         if connection.driver_connection.is_closed():
             raise DisconnectionError
 
@@ -75,7 +75,7 @@ _WRITABLE: Final = text(
 
 
 async def check_writable(connection: AsyncConnection) -> None:
-    """Raise OSError if the server is read-only, as a standby is, or all tables are to this user."""
+    """Raise OSError if the server is read-only, as a standby is, or this user may not write."""
     writable, granted = (await connection.execute(_WRITABLE)).one()
     if not writable:
         raise OSError("the server is read-only")
@@ -85,15 +85,15 @@ async def check_writable(connection: AsyncConnection) -> None:
 
 @contextmanager
 def migrating(connection: Connection) -> Iterator[None]:
-    """Wait for others who migrate the same database."""
+    """Wait for other migrations of the same database."""
     connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('migrations'))"))
     yield
 
 
 async def open_database(engine: AsyncEngine, settings: Settings) -> None:
-    """Wait for the server, up to DATABASE_WAIT. Raises SystemExit when it does not take us."""
+    """Wait for the server, up to DATABASE_WAIT seconds. Raises SystemExit if it cannot connect."""
     deadline = time.monotonic() + settings.database_wait
-    # Without the password, and what may follow: certificates and such.
+    # Without the password, and without the parameters, such as certificates.
     place = settings.database_url.get_secret_value().partition("?")[0].rpartition("@")[2]
     while True:
         try:

@@ -23,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from ..settings import Settings
 
 WRITERS: Final = 1
-"""Who write at once: they stand in line in each process, as SQLite lets the luckiest go first."""
+"""Concurrent writers per process. Writers queue here because SQLite does not queue them fairly."""
 _AWAY: Final = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -35,11 +35,11 @@ _AWAY: Final = frozenset(
     }
 )
 _STEPS: Final = 10_000
-"""Instructions of SQLite's machine between two looks at the clock: about a millisecond."""
+"""Instructions of SQLite's virtual machine between two checks of the deadline: about 1 ms."""
 
 
 class _Moment(TypeDecorator[datetime]):
-    """A moment in UTC: SQLite itself keeps no time zone."""
+    """A datetime in UTC. SQLite does not store time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -59,9 +59,9 @@ def _code(error: BaseException | None) -> int:
 
 
 def is_away(error: Exception) -> bool:
-    """Tell whether the database, and not the statement, is to blame: locked, slow, or no room."""
+    """Return True if the database caused the error, not the statement: locked, slow or full."""
     if not isinstance(error, DBAPIError):
-        return True  # no connection became free
+        return True  # no connection was available
     return _code(error.orig) in _AWAY
 
 
@@ -73,19 +73,18 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 class _Files:
-    """The file, its -wal and its -shm: SQLite goes on with those that it has opened.
+    """The file, its -wal and its -shm. SQLite continues to use the files that it has opened.
 
-    When they are removed or replaced, what is written to them is lost at the next start.
+    If they are removed or replaced, data written to them is lost at the next start.
     """
 
     def __init__(self, path: Path) -> None:
-        """Take the path of the file."""
         self.path = path
         self._opened: dict[Path, tuple[int, int] | None] = {}
         self._users: set[ConnectionPoolEntry] = set()
 
     def check(self) -> None:
-        """Raise OSError if one of the files that are open is not at its place any more."""
+        """Raise OSError if one of the open files was removed or replaced."""
         if not self._users:
             return
         same = all(_identity(path) == opened for path, opened in self._opened.items())
@@ -96,22 +95,22 @@ class _Files:
             )
 
     def add(self, user: ConnectionPoolEntry) -> None:
-        """Note that a connection has opened the files."""
+        """Record that a connection has opened the files."""
         if not self._users:
-            beside = os.path.realpath(self.path)  # where SQLite puts the others
+            beside = os.path.realpath(self.path)  # where SQLite creates the other files
             paths = (self.path, Path(f"{beside}-wal"), Path(f"{beside}-shm"))
             self._opened = {path: _identity(path) for path in paths}
         self._users.add(user)
 
     def remove(self, user: ConnectionPoolEntry) -> None:
-        """Note that a connection is closed; with the last one, SQLite removes -wal and -shm."""
+        """Record that a connection is closed. SQLite removes -wal and -shm with the last one."""
         self._users.discard(user)
 
 
 class _Connection(sqlite3.Connection):
-    """A connection that is closed with its cursors.
+    """A connection that closes its cursors when it is closed.
 
-    One whose statement failed keeps the files open in Python 3.11, until it is collected as garbage.
+    In Python 3.11, a cursor whose statement failed keeps the files open until it is collected.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -130,9 +129,9 @@ class _Connection(sqlite3.Connection):
 
 
 async def _connect(*place: Any, **options: Any) -> aiosqlite.Connection:
-    """Open the file, and close it if who asked has left: aiosqlite would leave it open."""
+    """Connect; if the caller is cancelled, close the connection, which aiosqlite leaves open."""
     connection = aiosqlite.connect(*place, factory=_Connection, **options)
-    connection._thread.daemon = True  # as SQLAlchemy has it: it must not hold up the end
+    connection._thread.daemon = True  # as SQLAlchemy sets it: it must not block the exit
     opening = asyncio.ensure_future(connection)
     try:
         return await asyncio.shield(opening)
@@ -142,7 +141,7 @@ async def _connect(*place: Any, **options: Any) -> aiosqlite.Connection:
 
 
 def make_engine(settings: Settings) -> AsyncEngine:
-    """Return an engine of DATABASE_URL, which opens the file when it is first used."""
+    """Return an engine for DATABASE_URL, which opens the file when it is first used."""
     url = make_url(settings.database_url).set(drivername="sqlite+aiosqlite")
     engine = create_async_engine(
         url,
@@ -154,7 +153,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "do_connect")
     def do_connect(_dialect: object, _record: object, _place: object, options: Any) -> None:
-        files.check()  # else SQLite would make a new file
+        files.check()  # otherwise SQLite would create a new file
         files.path.parent.mkdir(0o700, parents=True, exist_ok=True)
         options["async_creator_fn"] = _connect
 
@@ -166,7 +165,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
             return time.monotonic() > float(record.info["deadline"])
 
         connection.run_async(lambda driver: driver.set_progress_handler(too_long, _STEPS))
-        connection.isolation_level = None  # else Python begins transactions of its own
+        connection.isolation_level = None  # otherwise Python begins transactions itself
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {int(settings.database_timeout * 1000)}")
         deadline = time.monotonic() + settings.database_timeout
@@ -175,12 +174,12 @@ def make_engine(settings: Settings) -> AsyncEngine:
                 cursor.execute("PRAGMA journal_mode = WAL")
                 break
             except sqlite3.OperationalError as error:
-                # SQLite itself does not wait for another who makes the same new file.
+                # SQLite does not wait for another process that creates the same file.
                 if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 connection.run_async(lambda _driver: asyncio.sleep(0.05))
         cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute("SELECT 1 FROM sqlite_master")  # which opens -wal and -shm
+        cursor.execute("SELECT 1 FROM sqlite_master")  # opens -wal and -shm
         cursor.close()
         files.add(record)
 
@@ -190,25 +189,25 @@ def make_engine(settings: Settings) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def reopen(context: ExceptionContext) -> None:
-        # What was read-only when it was opened stays so, even if it is so no more.
+        # A connection that was opened read-only stays so, even if the file is writable again.
         if _code(context.original_exception) == sqlite3.SQLITE_READONLY:
             context.is_disconnect = True
 
     @event.listens_for(engine.sync_engine, "invalidate")
     def let_go(connection: Any, record: ConnectionPoolEntry, _error: object) -> None:
-        # Who was cancelled: closing alone would wait for the statement, and leave the lock to
-        # Python's garbage collector.
+        # After a cancelled request: closing alone would wait for the statement, and hold the
+        # lock until garbage collection.
         record.info["deadline"] = -inf
         with suppress(sqlite3.Error):
             connection.rollback()
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:
-        # Who has read cannot wait for the lock of the writers, only who begins with it. And who
-        # only reads needs no transaction: as in PostgreSQL, each statement sees what is there.
+        # A transaction that starts by reading cannot wait for the write lock, so writers use BEGIN
+        # IMMEDIATE. Readers need no transaction: as in PostgreSQL, a statement sees current data.
         files.check()
         options = connection.get_execution_options()
-        if options.get("migrating"):  # when a table is dropped, rows that point there would go too
+        if options.get("migrating"):  # otherwise dropping a table deletes rows that refer to it
             connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
         if options.get("writing"):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -221,13 +220,13 @@ def make_engine(settings: Settings) -> AsyncEngine:
 
 
 def _write_beside(path: str) -> None:
-    """Raise OSError if the disk is full or read-only, as SQLite does not notice until it commits."""
+    """Raise OSError if the disk is full or read-only, which SQLite notices only on commit."""
     with TemporaryFile(dir=Path(path).parent) as file:
         file.write(bytes(4096))
 
 
 async def check_writable(connection: AsyncConnection) -> None:
-    """Raise an error unless the database can be written to; nothing is. Waits for nobody's lock."""
+    """Raise an error unless the database is writable. Write nothing, and do not wait for a lock."""
     patience = await connection.scalar(text("PRAGMA busy_timeout"))
     try:
         await connection.execute(text("PRAGMA busy_timeout = 0"))
@@ -235,7 +234,7 @@ async def check_writable(connection: AsyncConnection) -> None:
         await connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
         await connection.execute(text("ROLLBACK"))
     except DBAPIError as error:
-        if _code(error.orig) != sqlite3.SQLITE_BUSY:  # which is what it says while somebody writes
+        if _code(error.orig) != sqlite3.SQLITE_BUSY:  # it is locked by a writer
             await connection.invalidate()
             raise
     await connection.execute(text(f"PRAGMA busy_timeout = {patience}"))
@@ -244,9 +243,9 @@ async def check_writable(connection: AsyncConnection) -> None:
 
 @contextmanager
 def migrating(connection: Connection) -> Iterator[None]:
-    """Let tables be made anew, which is how most of their changes are made.
+    """Allow tables to be created again, which is how most changes are made in SQLite.
 
-    Raises SystemExit when a foreign key would point nowhere in the end.
+    Raises SystemExit if a foreign key refers to a missing row at the end.
     """
     yield
     if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
@@ -254,7 +253,7 @@ def migrating(connection: Connection) -> Iterator[None]:
 
 
 async def open_database(engine: AsyncEngine, settings: Settings) -> None:
-    """Open the file once. Raises SystemExit when that cannot be."""
+    """Open the file once. Raises SystemExit if that fails."""
     try:
         async with engine.connect():
             pass

@@ -1,4 +1,4 @@
-"""A program that waits for the server, in the place of workers that may not wait as long."""
+"""Program that waits for the server before workers start, which may not wait as long."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from .postgresql import make_engine, open_database
 
 
 async def main() -> None:
-    """Return when the server takes us. Raises SystemExit when it does not."""
+    """Wait until the server accepts connections. Raises SystemExit if it does not."""
     settings = load_settings()
     logs.configure(level=settings.log_level, json=not settings.development)
     engine = make_engine(settings)

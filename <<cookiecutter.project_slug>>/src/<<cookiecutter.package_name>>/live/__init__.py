@@ -1,4 +1,4 @@
-"""What reaches every worker, and from there every open page: the bus, and the WebSocket /live."""
+"""Messages to all workers and all open pages: the bus, and the WebSocket /live."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,19 +15,19 @@ from .local import LocalBus, default_folder
 __all__ = ["BUS", "EVERYBODY", "setup"]
 
 CHECK: Final = 5.0
-"""Seconds after which the bus is looked after."""
+"""Seconds between two checks of the bus."""
 EVERYBODY: Final = "everybody"
-"""The channel whose messages all visitors get: objects with a ``type``."""
+"""The channel whose messages are sent to all visitors: objects with a ``type``."""
 
 
 def make_bus(settings: Settings) -> Bus:
-    """Return the bus of BUS_URL, which is not open yet."""
+    """Return the bus for BUS_URL, without opening it."""
     folder = settings.bus_url.removeprefix("local:")
     return LocalBus(Path(folder) if folder else default_folder())
 
 
 async def open_bus(bus: Bus) -> None:
-    """Open the bus. Raises SystemExit if its folder cannot be used, or is not this user's alone."""
+    """Open the bus. Raises SystemExit if its folder is unusable, or other users may access it."""
     try:
         await bus.open()
     except OSError as error:
@@ -45,13 +45,13 @@ async def _check(app: web.Application) -> None:
 
 
 async def live(request: web.Request) -> web.WebSocketResponse:
-    """Send a visitor what is meant for everybody."""
+    """Send the messages of the channel EVERYBODY to a visitor's WebSocket."""
     async with request.app[BUS].subscribe(EVERYBODY) as messages:
         return await sockets.stream(request, messages)
 
 
 def setup(app: web.Application) -> None:
-    """Connect the workers with one another, and visitors with them."""
+    """Add the bus and the WebSocket to the application."""
     app[BUS] = make_bus(app[SETTINGS])
     app.cleanup_ctx.append(_keep_open)
     supervise(app, every(CHECK, _check))

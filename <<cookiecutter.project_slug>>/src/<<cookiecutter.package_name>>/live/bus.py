@@ -1,12 +1,12 @@
-"""The bus: what one worker publishes reaches the subscribers in all workers.
+"""The bus: messages published in one worker reach the subscribers in all workers.
 
     await app[BUS].publish("channel", {"any": "JSON"})
 
     async with app[BUS].subscribe("channel") as messages:
         async for message in messages: ...
 
-Messages of one publisher arrive in order, and at most once: those for a worker that is dead or too
-far behind are dropped, and counted.
+Messages of one publisher arrive in order, and at most once: messages for a worker that is dead or
+too far behind are dropped and counted.
 """
 
 import asyncio
@@ -21,40 +21,40 @@ import orjson
 from aiohttp import web
 
 MAX_SIZE: Final = 64 * 1024
-"""The largest message, in bytes of JSON."""
+"""Maximum size of a message, in bytes of JSON."""
 MAX_WAITING: Final = 1000
-"""Messages that may wait for one subscriber: those of a second, on a busy bus."""
+"""Maximum number of messages queued for a subscriber: one second of messages on a busy bus."""
 
 _CHANNEL: Final = re.compile(r"[\w:.-]{1,128}", re.ASCII)
 
 
 class SlowSubscriberError(Exception):
-    """More messages came than the subscriber took, and it has missed some."""
+    """Raised if the queue of a subscriber was full and it has missed messages."""
 
 
 class Subscription:
-    """The messages of a channel from the subscription on; for one reader."""
+    """The messages of a channel since the subscription; for one reader."""
 
     def __init__(self) -> None:
-        """Begin with no message."""
+        """Create an empty subscription."""
         self._waiting: asyncio.Queue[Any] = asyncio.Queue(MAX_WAITING)
         self._missed = 0
 
     def put(self, message: object) -> None:
-        """Let the message wait, unless too many do; never blocks."""
+        """Queue a message, or count it as missed if the queue is full. Never blocks."""
         try:
             self._waiting.put_nowait(message)
         except asyncio.QueueFull:
             self._missed += 1
 
     def __aiter__(self) -> Self:
-        """Return itself."""
+        """Return the subscription itself."""
         return self
 
     async def __anext__(self) -> Any:
-        """Return the next message, shared with other subscribers: to be read only.
+        """Return the next message. Other subscribers share it: do not modify it.
 
-        Raises SlowSubscriberError once a message was missed.
+        Raises SlowSubscriberError after a message was missed.
         """
         if self._missed:
             raise SlowSubscriberError(f"{self._missed} messages missed")
@@ -62,17 +62,17 @@ class Subscription:
 
 
 class Bus(ABC):
-    """What all backends have in common: the subscribers in this worker."""
+    """The base class of all backends, with the subscribers in this worker."""
 
     def __init__(self) -> None:
-        """Begin with no subscriber."""
+        """Create a bus without subscribers."""
         self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
 
     async def publish(self, channel: str, message: object) -> None:
-        """Send a message to all subscribers of a channel, those in this worker included.
+        """Send a message to all subscribers of a channel, including those in this worker.
 
-        Raises ValueError when the name of the channel is no name, or the message too large, and
-        TypeError when it cannot be written as JSON.
+        Raises ValueError if the channel's name is invalid or the message is too large, and
+        TypeError if the message cannot be serialized as JSON.
         """
         if not _CHANNEL.fullmatch(channel):
             raise ValueError(f"{channel!r} is no name of a channel")
@@ -83,7 +83,7 @@ class Bus(ABC):
 
     @asynccontextmanager
     async def subscribe(self, channel: str) -> AsyncIterator[Subscription]:
-        """Receive what is published to a channel, until the context ends."""
+        """Subscribe to a channel until the context ends."""
         subscription = Subscription()
         self._subscriptions[channel].add(subscription)
         try:
@@ -101,19 +101,19 @@ class Bus(ABC):
 
     @abstractmethod
     async def _send(self, channel: str, data: bytes) -> None:
-        """Bring the message to every worker's _deliver, this one's included."""
+        """Pass the message to _deliver of every worker, including this one."""
 
     @abstractmethod
     async def open(self) -> None:
-        """Join the other workers. Raises OSError when that cannot be."""
+        """Connect to the other workers. Raises OSError if that fails."""
 
     @abstractmethod
     async def check(self) -> None:
-        """Mend what has broken meanwhile. Raises OSError when that cannot be."""
+        """Recover from errors since the last check. Raises OSError if that fails."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Leave."""
+        """Disconnect from the other workers."""
 
 
 BUS: Final = web.AppKey("BUS", Bus)

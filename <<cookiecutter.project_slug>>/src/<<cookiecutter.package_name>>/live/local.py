@@ -1,7 +1,7 @@
-"""The bus of one host: each worker has a Unix datagram socket in a folder, and that is all.
+"""The bus of one host: each worker has a Unix datagram socket in a common folder.
 
-The folder lists who is there. Datagrams keep their bounds and their order, and are not lost while
-there is room; a sender notices at once when a receiver has died (unix(7)).
+The folder lists the workers. Datagrams keep their boundaries and their order, and are not lost
+while buffers have room; a sender notices immediately if a receiver has died (unix(7)).
 """
 
 import asyncio
@@ -23,22 +23,22 @@ from .bus import MAX_SIZE, Bus
 logger = logging.getLogger(__name__)
 
 MAX_BEHIND: Final = 8 * 1024**2
-"""Bytes that may wait for one worker that does not read, before they are dropped."""
+"""Maximum size of the queue for a worker that does not read, in bytes; more is dropped."""
 COMPLAIN_EVERY: Final = 10.0
-"""Seconds between two lines in the log about what was dropped."""
+"""Minimum seconds between two warnings about dropped messages or failures."""
 _AT_ONCE: Final = 32
-"""Datagrams that are read before others get their turn."""
+"""Maximum number of datagrams that are read before other tasks run."""
 _NAME: Final = re.compile(r"\d+-[\da-f]{8}\.sock", re.ASCII)
 _GONE: Final = (ConnectionRefusedError, ConnectionResetError, FileNotFoundError)
 
 
 def default_folder() -> Path:
-    """Return a folder of this working directory, or of the service manager, for this service alone."""
+    """Return a folder for this service alone, in RUNTIME_DIRECTORY or in the working directory."""
     return Path(os.environ.get("RUNTIME_DIRECTORY", "run/sockets"), "bus")
 
 
 def private_folder(folder: Path) -> None:
-    """Make the folder if need be. Raises PermissionError when it is not this user's alone."""
+    """Create the folder if needed. Raises PermissionError if other users may access it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
@@ -46,10 +46,10 @@ def private_folder(folder: Path) -> None:
 
 
 class _Sibling:
-    """Another worker, as seen by this one."""
+    """A connection to another worker."""
 
     def __init__(self, path: Path) -> None:
-        """Connect. Raises OSError, one of _GONE when there is nobody."""
+        """Connect. Raises OSError, one of _GONE if nothing listens."""
         self._path = path
         self._waiting: deque[bytes] = deque()
         self._behind = 0
@@ -63,9 +63,9 @@ class _Sibling:
             raise
 
     def send(self, frame: bytes) -> None:
-        """Send now, or as soon as the sibling reads; drop what it is too far behind to get.
+        """Send a frame, or queue it until the sibling reads; drop it if the queue is full.
 
-        Raises one of _GONE when it has died.
+        Raises one of _GONE if the sibling has died.
         """
         if not self._waiting:
             try:
@@ -80,7 +80,7 @@ class _Sibling:
         self._behind += len(frame)
 
     def _go_on(self) -> None:
-        """Send what waits, for as long as the sibling reads."""
+        """Send the queued frames while the sibling reads."""
         try:
             while self._waiting:
                 self._socket.send(self._waiting[0])
@@ -91,7 +91,7 @@ class _Sibling:
             self._dropped += len(self._waiting)
             self._waiting.clear()
             self._behind = 0
-            if isinstance(error, _GONE):  # without its socket, _meet() forgets it
+            if isinstance(error, _GONE):  # without its socket, _meet() removes it
                 self._path.unlink(missing_ok=True)
         asyncio.get_running_loop().remove_writer(self._socket.fileno())
         self._tell()
@@ -108,24 +108,24 @@ class _Sibling:
             logger.warning("worker %s: %d messages dropped so far", self._path.stem, self._dropped)
 
     def close(self) -> None:
-        """Forget it, and what waits for it."""
+        """Close the connection, and discard the queued frames."""
         asyncio.get_running_loop().remove_writer(self._socket.fileno())
         self._socket.close()
         self._tell()
 
 
 class LocalBus(Bus):
-    """Reaches the workers that share a folder."""
+    """A bus of the workers that share a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the folder, which is made when the bus opens."""
+        """Create a bus for the folder, which is created when the bus opens."""
         super().__init__()
         self._folder = folder
         self._siblings: dict[str, _Sibling] = {}
         self._complained = float("-inf")
 
     async def open(self) -> None:
-        """Join, and sweep away what dead workers left."""
+        """Create this worker's socket, connect to the others and remove sockets of dead workers."""
         self._join()
         self._meet()
 
@@ -146,14 +146,14 @@ class LocalBus(Bus):
         self._socket.close()
 
     async def check(self) -> None:
-        """Join again if the socket or its folder was deleted, as cleaners of /tmp do."""
+        """Create the socket again if it or its folder was deleted, as cleaners of /tmp do."""
         if not self._own.is_socket():
             logger.warning("%s was deleted", self._own)
             self._leave()
             self._join()
 
     async def close(self) -> None:
-        """Leave."""
+        """Remove this worker's socket, and close all connections."""
         self._leave()
         self._own.unlink(missing_ok=True)
         for sibling in self._siblings.values():
@@ -167,14 +167,14 @@ class LocalBus(Bus):
         for name, sibling in list(self._siblings.items()):
             with self._unless_gone(name):
                 sibling.send(frame)
-        await asyncio.sleep(0)  # who publishes a lot lets the others read in between
+        await asyncio.sleep(0)  # let subscribers read between many messages
 
     def _meet(self) -> None:
-        """Connect to those who have come, and forget those who have left."""
+        """Connect to new workers, and close the connections to workers that have left."""
         try:
             with os.scandir(self._folder) as entries:
                 names = {entry.name for entry in entries if _NAME.fullmatch(entry.name)}
-        except FileNotFoundError:  # until check() mends it, this worker speaks to those it knows
+        except FileNotFoundError:  # check() repairs it; known workers are used until then
             return
         except OSError as error:
             self._complain("the other workers cannot be listed: %s", error)
@@ -188,7 +188,7 @@ class LocalBus(Bus):
 
     @contextmanager
     def _unless_gone(self, name: str) -> Iterator[None]:
-        """Do something with a sibling; when it has died, sweep away what it left."""
+        """Run the block for a sibling; if the sibling has died, close it and delete its socket."""
         try:
             yield
         except _GONE:

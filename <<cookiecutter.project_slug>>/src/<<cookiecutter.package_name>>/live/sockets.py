@@ -1,4 +1,4 @@
-"""WebSockets that are sent what a subscription brings (rows W8 and W19)."""
+"""WebSockets that send the messages of a subscription."""
 
 import asyncio
 from collections.abc import AsyncIterable
@@ -13,27 +13,27 @@ from ..web.shutdown import DRAINING
 from .bus import SlowSubscriberError
 
 PROTOCOL: Final = "live.v1"
-"""The subprotocol: JSON objects with a ``type``, one a message; described in the README."""
+"""The subprotocol: one JSON object with a ``type`` per message; described in the README."""
 
 HEARTBEAT: Final = 30.0
-"""Seconds of silence after which the client is pinged; it has half as long to answer."""
+"""Seconds of silence after which a ping is sent; the client must respond within half of that."""
 MAX_SIZE: Final = 4096
-"""Bytes of the largest message that is taken from a client."""
+"""Maximum size of a message from a client, in bytes."""
 MAX_MESSAGES: Final = 1000
-"""Messages, pings and pongs that are taken from a client within PATIENCE."""
+"""Maximum number of messages, pings and pongs from a client within PATIENCE."""
 PATIENCE: Final = 10.0
-"""Seconds in which a client has to take a message, or, at the end, to say goodbye."""
+"""Seconds in which a client must receive a message, or complete the closing handshake."""
 
 
 async def _write(ws: web.WebSocketResponse, messages: AsyncIterable[object]) -> WSCloseCode:
-    """Send the messages until there are no more, or the client is too slow for them."""
+    """Send the messages, and return a close code at their end or if the client is too slow."""
     try:
         async for message in messages:
             async with asyncio.timeout(PATIENCE):
                 await ws.send_str(orjson.dumps(message).decode())
     except (TimeoutError, SlowSubscriberError):
         return WSCloseCode.TRY_AGAIN_LATER
-    except ConnectionError:  # the client has left
+    except ConnectionError:  # the client has disconnected
         pass
     return WSCloseCode.OK
 
@@ -46,7 +46,7 @@ def _is_ping(text: str) -> bool:
 
 
 async def _read(ws: web.WebSocketResponse) -> WSCloseCode:
-    """Answer pings, which are all that a client may send, until it leaves."""
+    """Respond to pings until the client leaves, and return a close code. Reject other messages."""
     loop = asyncio.get_running_loop()
     since, received = loop.time(), 0
     with suppress(ConnectionError):
@@ -64,7 +64,7 @@ async def _read(ws: web.WebSocketResponse) -> WSCloseCode:
                 return WSCloseCode.POLICY_VIOLATION
             elif message.type is not WSMsgType.PONG:
                 return WSCloseCode.UNSUPPORTED_DATA
-            await asyncio.sleep(0)  # a client that floods us waits its turn
+            await asyncio.sleep(0)  # let other clients run if one sends a flood
     return WSCloseCode.OK
 
 
@@ -76,11 +76,11 @@ async def _until(event: asyncio.Event, code: WSCloseCode) -> WSCloseCode:
 async def stream(
     request: web.Request, messages: AsyncIterable[object], *, lifetime: float | None = None
 ) -> web.WebSocketResponse:
-    """Open a WebSocket and send it the messages, until one of the two sides has enough.
+    """Open a WebSocket and send the messages until the client or the server closes it.
 
-    It is closed with 1001 when the server stops, with 1013 when the client is too slow, and with
-    1008 when it misbehaves or after ``lifetime`` seconds. Raises web.HTTPBadRequest when this is no
-    handshake, or one for another subprotocol.
+    It is closed with 1001 if the server stops, with 1013 if the client is too slow, and with 1008
+    if the client violates the protocol or after ``lifetime`` seconds. Raises web.HTTPBadRequest if
+    the request is not a handshake, or is for another subprotocol.
     """
     offered = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").replace(" ", "").split(",")
     if PROTOCOL not in offered:
@@ -92,10 +92,10 @@ async def stream(
     ws = web.WebSocketResponse(
         timeout=PATIENCE,
         heartbeat=HEARTBEAT,
-        autoping=False,  # aiohttp would answer a flood of pings at one go
+        autoping=False,  # aiohttp would respond to a flood of pings without a pause
         max_msg_size=MAX_SIZE,
         protocols=(PROTOCOL,),
-        compress=False,  # a compressor costs 256 KiB a client
+        compress=False,  # a compressor takes 256 KiB per client
     )
     await ws.prepare(request)
     tasks = [
@@ -110,16 +110,16 @@ async def stream(
         done, _ = await asyncio.wait(tasks, timeout=lifetime, return_when=asyncio.FIRST_COMPLETED)
         await _stop(tasks)
         code = next((task.result() for task in tasks if task in done), WSCloseCode.POLICY_VIOLATION)
-        # A client that floods us is cut off: aiohttp would first read all that it has sent.
+        # A flooding client is disconnected: aiohttp would first read all that it has sent.
         if transport is not None and transport.is_reading():
             await ws.close(code=code, drain=False)
     except asyncio.CancelledError:
         if transport is None or not transport.is_closing():
             raise
-        # else the client has left, which is an end like any other
+        # otherwise the client has disconnected, which is a normal end
     finally:
         await _stop(tasks)
-        if transport is not None:  # else what a client does not read would keep it open
+        if transport is not None:  # otherwise unread data would keep it open
             transport.abort()
     return ws
 

@@ -1,7 +1,7 @@
-"""An extension of Jinja that refuses answers that no project can be baked with, in a sentence each.
+"""An extension of Jinja that rejects invalid answers, with a sentence for each.
 
-cookiecutter.json calls it after the last answer: cookiecutter then prints the sentences and nothing
-else. The hook calls it again, as only a hook knows what was given, and for replay files.
+cookiecutter.json calls it after the last answer: cookiecutter then prints only the sentences. The
+hook calls it again, because only a hook knows the answers as they were given, and for replay files.
 """
 
 import keyword
@@ -20,7 +20,7 @@ from jinja2.ext import Extension
 
 Answers = Mapping[str, Any]
 
-# What the dependencies install at top level (tests/test_answers.py compares it with what they do).
+# Top-level modules of the dependencies (tests/test_answers.py compares the list with them).
 INSTALLED = """
     _argon2_cffi_bindings _brotli _cffi_backend _distutils_hack _pytest aiohappyeyeballs aiohttp
     aiohttp_cors aiohttp_debugtoolbar aiohttp_devtools aiohttp_jinja2 aiohttp_session aiojobs
@@ -33,27 +33,27 @@ INSTALLED = """
     ruff setuptools six sqlalchemy structlog supervisor tomlkit trove_classifiers
     typing_extensions typing_inspection uv uvloop watchfiles wrapt xdist yarl
 """.split()  # noqa: SIM905
-# Distributions among them that have another name than what they install.
+# Distributions among them whose names differ from the names of their modules.
 DISTRIBUTIONS = ["argon2_cffi", "argon2_cffi_bindings", "markdown_it_py", "python_dotenv"]
-# In the standard library of some Python from 3.11 on, if not of this one; and its own tests.
+# Modules of the standard library of other Python versions from 3.11 on, and its tests.
 OTHER_STDLIB = """
     aifc annotationlib asynchat asyncore audioop cgi cgitb chunk compression crypt distutils imghdr
     imp lib2to3 mailcap msilib nis nntplib ossaudiodev pipes smtpd sndhdr spwd sunau telnetlib test
     tomllib uu xdrlib
 """.split()  # noqa: SIM905
-# Folders of the project that Python could import in its place.
+# Folders of the project that Python could import instead of the package.
 OF_THE_PROJECT = ["certs", "data", "deploy", "migrations", "run", "src", "tests", "uploads"]
 
-# The service's user, group and unit have the name of the project.
+# The service's user, group and unit are named after the project.
 OF_THE_SYSTEM = ["daemon", "nginx", "nobody", "nogroup", "root", "supervisor", "www-data"]
 
 CHOICES = {
     "database": ["sqlite", "postgresql", "none"],
     "license": ["MIT", "BSD-3-Clause", "Apache-2.0", "proprietary"],
 }
-# What cookiecutter itself adds, after the answers; and what calls this, and has no other use.
+# Keys that cookiecutter adds after the answers, and the key whose only use is to call this.
 UNCHECKED = ["_checkout", "_output_dir", "_repo_dir", "_template", "__checked"]
-REFUSED_SLUG = "refused-by-aiohttp-prod"  # in place of one that would be a path
+REFUSED_SLUG = "refused-by-aiohttp-prod"  # replaces a slug that would be a path
 
 DELIMITERS = {
     "variable_start_string": "<<",
@@ -64,7 +64,7 @@ DELIMITERS = {
     "comment_end_string": "#>",
     "line_statement_prefix": "# %",
 }
-JOINERS = "\u200c\u200d\u200e\u200f"  # that emoji and right-to-left scripts need
+JOINERS = "\u200c\u200d\u200e\u200f"  # needed for emoji and right-to-left scripts
 DISTRIBUTION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 PACKAGE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -74,7 +74,7 @@ LOCAL_PART = re.compile(rf"(?=.{{1,64}}$){ATOM}(\.{ATOM})*")
 
 
 def private_answers(answers: Answers) -> dict[str, object]:
-    """Return what the answers that begin with ``_`` are unless they were given: cookiecutter.json."""
+    """Return the values from cookiecutter.json of the answers that begin with ``_``."""
     slug, asked, year = (answers[key] for key in ("project_slug", "__asked_slug", "__year"))
     now = datetime.now(UTC).year
     years = [str(each) for each in (*range(2026, now), now)]  # a replay file may be older
@@ -95,19 +95,19 @@ def private_answers(answers: Answers) -> dict[str, object]:
 
 
 def escaped(text: str) -> str:
-    """Return a text as it stands between the double quotes of TOML."""
+    """Return a text escaped for a double-quoted string of TOML."""
     return text.replace("\\", r"\\").replace('"', r"\u0022")
 
 
 def check_choice(answers: Answers, key: str) -> str | None:
-    """Return what is wrong with an answer that a replay file has not chosen from the list."""
+    """Return a sentence if the answer, which may come from a replay file, is not in the list."""
     if answers[key] in CHOICES[key]:
         return None
     return f"The {key} is {answers[key]!r}; it may be {' or '.join(CHOICES[key])}."
 
 
 def check_text(answers: Answers, given: Answers, key: str) -> str | None:
-    """Return what is wrong with free text, which has to fit on a line of every kind of file."""
+    """Return a sentence if a free text does not fit on a line of every kind of file."""
     text, name = answers[key], key.replace("_", " ")
     raw = str(given.get(key, text))
     if raw != text and re.search(r"<(%|#|<)|^\s*# %", raw, re.MULTILINE):
@@ -129,7 +129,7 @@ def check_text(answers: Answers, given: Answers, key: str) -> str | None:
 
 
 def check_slug(answers: Answers) -> str | None:
-    """Return what is wrong with the distribution's name (Core Metadata specification, Name)."""
+    """Return a sentence if the distribution's name is invalid (Core Metadata, Name) or reserved."""
     slug = answers["__asked_slug"]
     if re.sub("[._-]+", "_", slug).lower() in [*INSTALLED, *DISTRIBUTIONS]:
         return (
@@ -147,7 +147,7 @@ def check_slug(answers: Answers) -> str | None:
 
 
 def check_package(answers: Answers) -> str | None:
-    """Return what is wrong with the import name."""
+    """Return a sentence if the import name is invalid or not free."""
     package = answers["package_name"]
     if not PACKAGE.fullmatch(package):
         reason = "is no lower-case identifier of up to 40 ASCII letters, digits and '_'"
@@ -165,7 +165,7 @@ def check_package(answers: Answers) -> str | None:
 
 
 def check_domain(answers: Answers) -> str | None:
-    """Return what is wrong with the domain name (RFC 1123, section 2.1)."""
+    """Return a sentence if the domain name is invalid (RFC 1123, section 2.1)."""
     domain = answers["domain_name"]
     if DOMAIN.fullmatch(domain):
         return None
@@ -176,7 +176,7 @@ def check_domain(answers: Answers) -> str | None:
 
 
 def check_email(answers: Answers) -> str | None:
-    """Return what is wrong with the e-mail address."""
+    """Return a sentence if the e-mail address is invalid."""
     email = answers["author_email"]
     local_part, _, domain = email.rpartition("@")
     if LOCAL_PART.fullmatch(local_part) and DOMAIN.fullmatch(domain):
@@ -185,9 +185,9 @@ def check_email(answers: Answers) -> str | None:
 
 
 def problems(answers: Answers, given: Answers) -> list[str]:
-    """Return a sentence for each thing that is wrong with the answers.
+    """Return a sentence for each invalid answer.
 
-    ``given`` is what the answers were before cookiecutter took them for templates.
+    ``given`` has the answers before cookiecutter rendered them as templates.
     """
     public = [key for key in answers if key[0] != "_"]
     if no_text := [key for key in public if not isinstance(answers[key], str)]:
@@ -215,14 +215,14 @@ def problems(answers: Answers, given: Answers) -> list[str]:
 
 
 class BadAnswersError(InvalidModeException):  # type: ignore[misc] # cookiecutter has no types
-    """An exception that cookiecutter prints without a traceback, even if a hook raises it."""
+    """Exception that cookiecutter prints without a traceback, even if a hook raises it."""
 
 
 def check_answers(answers: Answers, given: Answers | None = None) -> str:
-    """Return the empty string. Raises BadAnswersError with a sentence for each bad answer."""
-    # An old replay file brings its answers only after what is new in cookiecutter.json.
+    """Return an empty string. Raises BadAnswersError with a sentence for each invalid answer."""
+    # The answers of an old replay file follow the keys that are new in cookiecutter.json.
     if "project_name" in answers and (found := problems(answers, given or {})):
-        if "_output_dir" in answers:  # in the hook: cookiecutter has made the folder, and leaves it
+        if "_output_dir" in answers:  # in the hook: cookiecutter does not delete the folder
             with suppress(OSError):
                 Path(answers["_output_dir"], answers["project_slug"]).rmdir()
         raise BadAnswersError("\n".join(found))
@@ -230,9 +230,9 @@ def check_answers(answers: Answers, given: Answers | None = None) -> str:
 
 
 class CheckAnswers(Extension):
-    """Lets cookiecutter.json and the hook call ``check_answers``."""
+    """Extension that makes ``check_answers`` available to cookiecutter.json and the hook."""
 
     def __init__(self, environment: Environment) -> None:
-        """Add the function to what templates can call."""
+        """Add the function to the globals of the environment."""
         super().__init__(environment)
         environment.globals["check_answers"] = check_answers

@@ -1,4 +1,4 @@
-"""The smallest aiohttp application that sends to all its WebSockets: what /live is held to."""
+"""The smallest aiohttp application that sends to all its WebSockets: the reference of /live."""
 
 from time import monotonic
 from typing import Literal
@@ -23,7 +23,7 @@ async def live(request: web.Request) -> web.WebSocketResponse:
 
 
 async def publish(request: web.Request) -> web.Response:
-    """Tell everybody when this was sent."""
+    """Send the current time to all clients."""
     message = {"type": "bench", "sent": monotonic()}
     for ws in [*request.app[SOCKETS]]:
         await ws.send_json(message)
@@ -31,7 +31,7 @@ async def publish(request: web.Request) -> web.Response:
 
 
 async def index(_request: web.Request) -> web.Response:
-    """Answer that it runs."""
+    """Respond with 200, to show that the server runs."""
     return web.Response()
 
 

@@ -1,7 +1,7 @@
-"""The baked application with layers taken out, for gunicorn: ``layers:make_runner``.
+"""The baked application without some layers, for gunicorn: ``layers:make_runner``.
 
-BENCH_WITHOUT names the layers, separated by commas. BENCH_PAGE names the file with the page that is
-answered when ``page`` is among them.
+BENCH_WITHOUT lists the layers, separated by commas. BENCH_PAGE is the path of the page that is
+returned if ``page`` is one of them.
 """
 
 import os
@@ -16,13 +16,13 @@ WITHOUT = os.environ["BENCH_WITHOUT"].split(",")
 
 
 async def constant(_request: web.Request) -> web.Response:
-    """Answer the page without rendering it."""
+    """Return the page without rendering it."""
     headers = {hdrs.CACHE_CONTROL: pages.REVALIDATE}
     return web.Response(text=PAGE, content_type="text/html", headers=headers)
 
 
 async def make_runner() -> web.AppRunner:
-    """Return what the baked ``server.make_runner`` does, less some layers."""
+    """Return the runner of the baked ``server.make_runner``, without some layers."""
     if "page" in WITHOUT:
         pages.index = constant
     if "log" in WITHOUT:

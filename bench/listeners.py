@@ -1,7 +1,7 @@
-"""How long a message takes to 500 WebSockets, side by side: run by the baked project's Python.
+"""Measure how long messages take to 500 WebSockets; run it with the baked project's Python.
 
-Given a name and a base URL for each server, in turn; prints one line of JSON with the latencies in
-milliseconds by name.
+The arguments are a name and a base URL for each server. It prints a line of JSON with the latencies
+in milliseconds, by name.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ import aiohttp
 CLIENTS = 500
 MESSAGES = 20
 INTERVAL = 0.25
-"""Seconds between two messages: each reaches everybody before the next is sent."""
+"""Seconds between two messages: each reaches all clients before the next is sent."""
 ROUNDS = 4
 
 
 async def listen(ws: aiohttp.ClientWebSocketResponse, latencies: list[float]) -> None:
-    """Note how long ago each message was sent, by the clock that all processes share."""
+    """Record the latency of each message, with the clock that all processes share."""
     for _ in range(MESSAGES):
         message = await ws.receive_json()
         latencies.append((monotonic() - message["sent"]) * 1000)

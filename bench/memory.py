@@ -1,4 +1,4 @@
-"""The baked application with its news in memory, once they were read: ``memory:make_runner``."""
+"""The baked application with its news in memory after the first read: ``memory:make_runner``."""
 
 from aiohttp import web
 from my_service import server
@@ -9,7 +9,7 @@ pages: list[lists.Page] = []
 
 
 async def published(request: web.Request) -> lists.Page:
-    """Return the first page, whatever was asked for."""
+    """Return the first page for every request."""
     if not pages:
         pages.append(await query(request))
     return pages[0]

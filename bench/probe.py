@@ -1,4 +1,4 @@
-"""The baked application with a route that tells what its worker has cost: ``probe:make_runner``."""
+"""The baked application with a route that reports its worker's CPU time: ``probe:make_runner``."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from my_service import server
 
 PATH = "/_probe"
 INTERVAL = 0.002
-"""Seconds between two looks at the clock."""
+"""Seconds between two readings of the clock."""
 
 worst = 0.0
 
@@ -20,7 +20,7 @@ async def _watch() -> None:
         clock, cpu = time.monotonic(), time.process_time()
         await asyncio.sleep(INTERVAL)
         late = time.monotonic() - clock - INTERVAL
-        # On a busy machine the loop is late though this process does nothing.
+        # On a busy machine the loop is late even if this process does nothing.
         worst = max(worst, min(late, time.process_time() - cpu))
 
 
@@ -31,14 +31,14 @@ async def _run(_app: web.Application) -> AsyncIterator[None]:
 
 
 async def probe(_request: web.Request) -> web.Response:
-    """Return the CPU time of this worker, and the longest block of its loop since the last call."""
+    """Return the worker's CPU time, and the longest block of its loop since the last call."""
     global worst
     block, worst = worst, 0.0
     return web.json_response({"cpu": time.process_time(), "block": block})
 
 
 async def make_runner() -> web.AppRunner:
-    """Return what the baked ``server.make_runner`` does, with the route."""
+    """Return the runner of the baked ``server.make_runner``, with the route."""
     runner = await server.make_runner()
     runner.app.router.add_get(PATH, probe)
     runner.app.cleanup_ctx.append(_run)

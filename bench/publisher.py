@@ -8,13 +8,13 @@ from my_service.live import BUS, EVERYBODY
 
 
 async def publish(request: web.Request) -> web.Response:
-    """Tell everybody when this was sent."""
+    """Publish the current time to all visitors."""
     await request.app[BUS].publish(EVERYBODY, {"type": "bench", "sent": monotonic()})
     return web.Response()
 
 
 async def make_runner() -> web.AppRunner:
-    """Return what the baked ``server.make_runner`` does, with the route."""
+    """Return the runner of the baked ``server.make_runner``, with the route."""
     runner = await server.make_runner()
     runner.app.router.add_post("/publish", publish)
     return runner

@@ -1,7 +1,7 @@
-"""The smallest aiohttp application that renders a page with Jinja2: what the baked one is held to.
+"""The smallest aiohttp application that renders a page with Jinja2: the reference of the baked one.
 
-Its page is the baked index page as it was served, with the names on it as variables: as long to the
-byte, but one template without inheritance or helpers. BENCH_PAGE names the file with that page.
+Its page is the baked index page as it was served, with the names as variables: of exactly the same
+size, but one template without inheritance or helpers. BENCH_PAGE is the path of that page.
 """
 
 import os
@@ -28,12 +28,12 @@ def template() -> str:
 
 
 async def page(request: web.Request) -> web.Response:
-    """Answer the rendered page."""
+    """Render the page."""
     return aiohttp_jinja2.render_template("page.html", request, NAMES)
 
 
 async def text(_request: web.Request) -> web.Response:
-    """Answer the same page without rendering it."""
+    """Return the same page without rendering it."""
     return web.Response(text=PAGE, content_type="text/html")
 
 

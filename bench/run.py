@@ -1,7 +1,7 @@
-"""Measure the baked application side by side with the smallest one: ``make bench``.
+"""Compare the performance of the baked application with that of the smallest one: ``make bench``.
 
-Every server gets the same load in turn, round after round; what is printed are medians of the
-ratios within a round, and the lowest and highest of them. A slow figure is no failure.
+In each round, every server in turn gets the same load. The medians of the ratios within a round
+are printed, with the lowest and highest. A slow result is not a failure.
 """
 
 import json
@@ -34,11 +34,11 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass
 class Variant:
-    """A server to measure: what is printed of it, how it is started, and its figures by round."""
+    """A server to measure: its title, its command line, and its results by round."""
 
     title: str
     arguments: list[str]
-    """What gunicorn is called with, besides the address and the number of workers."""
+    """Arguments of gunicorn, except the address and the number of workers."""
     environment: dict[str, str] = field(default_factory=dict)
     workers: int = 1
     path: str = "/"
@@ -52,7 +52,7 @@ class Variant:
 
 
 def baked(title: str, *without: str) -> Variant:
-    """Return the baked application, less the layers named."""
+    """Return the baked application without the named layers."""
     arguments = ["--config", "deploy/gunicorn.conf.py"]
     if not without:
         return Variant(title, arguments)
@@ -60,7 +60,7 @@ def baked(title: str, *without: str) -> Variant:
 
 
 def smallest(title: str, path: str = "/", *, log: bool) -> Variant:
-    """Return the smallest application, with aiohttp's default access log or without."""
+    """Return the smallest application, with or without aiohttp's default access log."""
     arguments = ["--worker-class", "aiohttp.GunicornUVLoopWebWorker", "--no-control-socket"]
     if log:
         arguments += ["--access-logfile", "-"]
@@ -69,7 +69,7 @@ def smallest(title: str, path: str = "/", *, log: bool) -> Variant:
 
 REFERENCE = smallest("smallest application", log=True)
 BAKED = baked("baked application")
-# Each has one layer less than the one before it; the layer's name is what the difference is.
+# Each has one layer less than the one before it; the key is the name of that layer.
 SMALLEST_LAYERS = {
     "access log": smallest("  no access log", log=False),
     "rendering the page": smallest("  and a constant page", "/text", log=False),
@@ -86,7 +86,7 @@ VARIANTS = [REFERENCE, *SMALLEST_LAYERS.values(), BAKED, *BAKED_LAYERS.values()]
 
 
 def run(command: Sequence[str | Path], **options: Any) -> str:
-    """Run a program and return its output. Raises SystemExit, with that output, when it fails."""
+    """Run a program and return its output. Raises SystemExit, with that output, if it fails."""
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options
     )
@@ -96,14 +96,14 @@ def run(command: Sequence[str | Path], **options: Any) -> str:
 
 
 def seconds(command: Sequence[str | Path], folder: Path) -> float:
-    """Return how long a program takes, which may leave temporary files in a folder."""
+    """Return the seconds that a program takes, with ``folder`` for its temporary files."""
     start = time.perf_counter()
     run(command, env=os.environ | {"TMPDIR": str(folder)})
     return time.perf_counter() - start
 
 
 def bake(folder: Path) -> Path:
-    """Bake the default project several times, print how long that takes, and return one of them."""
+    """Bake the default project several times, print the time taken, and return the last project."""
     start_up = [sys.executable, "-c", "import cookiecutter.main"]
     command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config"]
     pairs = []
@@ -122,7 +122,7 @@ def bake(folder: Path) -> Path:
 
 
 def spread(ratios: Sequence[float]) -> str:
-    """Return the median of ratios, and the lowest and highest."""
+    """Return the median, the lowest and the highest of ratios, as text."""
     return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
@@ -130,7 +130,7 @@ def spread(ratios: Sequence[float]) -> str:
 def serving(
     variant: Variant, project: Path, log: Path, environment: dict[str, str]
 ) -> Iterator[None]:
-    """Serve a variant, by one worker that logs to a file, until the block ends."""
+    """Serve a variant, which logs to a file, until the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -143,7 +143,7 @@ def serving(
             env=environment | variant.environment,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # Ctrl-C is for this program, which then stops the servers
+            start_new_session=True,  # only this program gets Ctrl-C; it then stops the servers
         )
     try:
         wait_for(variant, master, log)
@@ -169,7 +169,7 @@ def children(process: int) -> list[int]:
 
 
 def wait_for(variant: Variant, master: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server answers. Raises SystemExit, with its log, when it does not."""
+    """Wait until a server responds. Raises SystemExit, with its log, if it does not."""
     deadline = time.monotonic() + 20
     while master.poll() is None and time.monotonic() < deadline:
         with suppress(OSError):
@@ -180,7 +180,7 @@ def wait_for(variant: Variant, master: subprocess.Popen[bytes], log: Path) -> No
 
 
 def get(url: str) -> bytes:
-    """Return a page. Raises OSError when nobody listens or the status is an error."""
+    """Return a page. Raises OSError if the connection fails or the status is an error."""
     with DIRECT.open(url, timeout=5) as response:
         return bytes(response.read())
 
@@ -188,14 +188,14 @@ def get(url: str) -> bytes:
 def cpu_time(process: int) -> float:
     """Return the CPU time that a process has used in all its threads, in seconds.
 
-    This is what the C function clock_getcpuclockid(3) makes of a process id on Linux; /proc has the
-    same figure in steps of 10 ms.
+    The clock's id is computed as in the C function clock_getcpuclockid(3) of Linux; /proc has the
+    same time in steps of 10 ms.
     """
     return time.clock_gettime((~process << 3) | 2)
 
 
 def load(variant: Variant, duration: int) -> tuple[float, float]:
-    """Put load on a server; return requests per second and microseconds of CPU time per request."""
+    """Load a server; return requests per second and microseconds of CPU time per request."""
     before = cpu_time(variant.worker)
     output = run([*LOAD, f"{duration}s", variant.url])
     used = cpu_time(variant.worker) - before
@@ -207,7 +207,7 @@ def load(variant: Variant, duration: int) -> tuple[float, float]:
 
 
 def measure(variants: list[Variant]) -> None:
-    """Put load on every server, in turn and round after round, each round in another order."""
+    """Load every server in turn, in several rounds, each in another order."""
     for variant in variants:
         load(variant, SECONDS)  # not counted
     for number in range(ROUNDS):
@@ -219,12 +219,12 @@ def measure(variants: list[Variant]) -> None:
 
 
 def ratios(figures: list[float], others: list[float]) -> list[float]:
-    """Return the ratio of two figures in each round."""
+    """Return the ratio of two results in each round."""
     return [figure / other for figure, other in zip(figures, others, strict=True)]
 
 
 def print_figures(size: int) -> None:
-    """Print every server's figures, as ratios to the smallest application's in the same round."""
+    """Print every server's results, as ratios to the smallest application in the same round."""
     print(
         f"\nOne worker, a page of {size} bytes, {ROUNDS} rounds of {SECONDS} s;"
         " medians (lowest to highest).\nRatios are to the smallest application, more is better;"
@@ -241,7 +241,7 @@ def print_figures(size: int) -> None:
 
 
 def print_layers(whole: Variant, layers: dict[str, Variant]) -> None:
-    """Print what each layer costs, and what is left without them."""
+    """Print the cost of each layer, and of the rest."""
     print(f"\n{'What the ' + whole.title + ' spends':44}% of the smallest one's request")
     for name, less in [*layers.items(), ("the rest: HTTP, routing, the response", None)]:
         left = less.costs if less else [0.0] * ROUNDS
@@ -254,7 +254,7 @@ def print_layers(whole: Variant, layers: dict[str, Variant]) -> None:
 
 
 def print_latency(project: Path, folder: Path, environment: dict[str, str]) -> None:
-    """Print how long a message takes from one worker to the WebSockets of two."""
+    """Print the latency of messages to WebSockets, with one worker and with two."""
     python = project / ".venv/bin/python"
     config = ["--config", "deploy/gunicorn.conf.py", "publisher:make_runner"]
     many = {"MAX_WEBSOCKETS": "1000", "BUS_URL": f"local:{folder}/bus"}
@@ -285,7 +285,7 @@ def print_latency(project: Path, folder: Path, environment: dict[str, str]) -> N
 
 
 def print_lists(project: Path, folder: Path, environment: dict[str, str]) -> None:
-    """Print what each database costs the list of the news, by the same with the news in memory."""
+    """Print the cost of each database for the list of the news, compared with news in memory."""
     other = folder / "postgresql"
     command = [sys.executable, "-m", "cookiecutter", "--no-input", "--default-config"]
     run([*command, "--output-dir", other, BENCH.parent, "database=postgresql"])
@@ -323,7 +323,7 @@ def print_lists(project: Path, folder: Path, environment: dict[str, str]) -> Non
 
 
 def main() -> None:
-    """Bake, serve, measure and print. Raises SystemExit when something does not work."""
+    """Bake, serve, measure and print. Raises SystemExit if a step fails."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped
     if shutil.which("wrk") is None:
         sys.exit("wrk is needed: `make bench` installs it")

@@ -1,4 +1,4 @@
-"""Count the files that index pages open: reading one without opening it is not possible."""
+"""Count the files that index pages open: no file can be read without opening it."""
 
 import asyncio
 import sys
@@ -12,13 +12,13 @@ calls: list[str] = []
 
 
 def note(event: str, args: tuple[object, ...]) -> None:
-    """Remember what is opened (an audit hook; Python calls it for every file)."""
+    """Record the name of an opened file (an audit hook; Python calls it for every file)."""
     if event == "open":
         opened.append(str(args[0]))
 
 
 def versioned_url(self: StaticFiles, filename: str) -> str:
-    """Remember that a page called ``static(...)``."""
+    """Record a call of ``static(...)`` by a page."""
     calls.append(filename)
     return original(self, filename)
 
@@ -28,7 +28,7 @@ StaticFiles.versioned_url = versioned_url
 
 
 async def main() -> None:
-    """Ask for one page, then for a hundred, and say what each took."""
+    """Request one page, then a hundred, and print the number of calls and opened files."""
     async with TestClient(TestServer(create_app())) as client:
         for pages in (1, 100):
             opened.clear()

@@ -1,7 +1,7 @@
-"""Send each parser of the baked application its worst input, and print what that costs.
+"""Send each parser of the baked application its worst input, and print the cost.
 
-No input has more than 1 MiB, and each is compared with an ordinary request of the same size to the
-same address. Given the folder of a project that is baked and installed, it measures that one.
+Inputs have at most 1 MiB. Each is compared with an ordinary request of the same size to the same
+URL. To measure an existing project, give its folder as the argument; it must be installed.
 """
 
 import json
@@ -27,20 +27,20 @@ from run import BENCH, Variant, bake, run, serving
 PROBE = "/_probe"
 """The route of probe.py."""
 MOST_BLOCK = 50
-"""Milliseconds for which the event loop may be blocked."""
+"""Maximum time for which the event loop may be blocked, in milliseconds."""
 MOST_RATIO = 20
-"""How many times the CPU time of an ordinary request an input may cost."""
+"""Maximum ratio of an input's CPU time to that of an ordinary request."""
 
 MEBIBYTE = 1024**2
 FIELD = 8100
-"""Bytes of a long header or URL; the application takes 8190."""
+"""Size of a long header or URL, in bytes; the application accepts 8190."""
 FIELDS = 4
-"""Headers of that size that the application takes; it refuses 115."""
+"""Number of headers of that size that the application accepts; it rejects 115."""
 REPEATS = 3
 PASSWORD = "correct horse battery staple"
 TOKEN = "a-token-of-the-benchmark-that-is-long-enough"
 NUMBER = "0000000000"
-"""It is replaced by another number whenever it is sent: what was made of a text is remembered."""
+"""Placeholder for a number that is new in each request, because rendered texts are cached."""
 OTHER_SITE = b"https://app.example.com"
 """The origin in CORS_ORIGINS."""
 CJK = "".join(map(chr, range(0x4E00, 0x4E00 + FIELD // 3 - 10)))
@@ -53,7 +53,7 @@ HOSTILE = {
     "U+FDFA": "\ufdfa",
     "emoji": "\U0001f600",
 }
-"""Text that Unicode normalisation sorts, takes apart or makes longer."""
+"""Text that Unicode normalisation reorders, decomposes or makes longer."""
 MARKDOWN = {
     **{"emphasis": "*a **a ", "emphasis, closed": "*a_ ", "strong": "***a", "both": "_*"},
     **{"brackets": "[", "images": "![", "links": "![[]()", "titles": '[a](b "c ', "code": "`a``"},
@@ -64,41 +64,41 @@ MARKDOWN = {
     **{"strong and images": "**![", "hosts": f"[a](http://{CJK[:240]}) ", "short links": "[a](b) "},
 }
 NESTED = ("[a](" + "x" * 300, "<a:b>", "`a` ", "\\*", "*a* ")
-"""What images in images hold, which is read at each level."""
+"""Contents of nested images, which are read at each level."""
 
 Headers = tuple[tuple[str, bytes], ...]
 Input = tuple[str, "Request", "Request"]
-"""What it is, the request, and an ordinary one."""
+"""A name, the request, and an ordinary request."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request; each is sent by a client of its own."""
+    """A request; each is sent by a new client."""
 
     method: str = "GET"
     target: bytes = b"/"
     headers: Headers = ()
     body: bytes = b""
     chunk: int = 0
-    """Bytes of each chunk; 0 if the body is not sent in chunks."""
+    """Size of each chunk in bytes; 0 if the body is not sent in chunks."""
     frames: bytes = b""
-    """What is sent once the connection is a WebSocket."""
+    """Data that is sent after the WebSocket handshake."""
     own: bool = False
-    """Whether it names the site as its origin."""
+    """True if the site is its origin."""
     signed_in: bool = False
     token: bool = False
     then: bytes = b""
-    """Another address to get, which renders what was written."""
+    """URL to request afterwards, which renders the saved text."""
 
 
 def repeat(unit: bytes | str, size: int) -> bytes:
-    """Return a unit repeated to at most so many bytes."""
+    """Return a unit repeated to at most ``size`` bytes."""
     data = unit.encode() if isinstance(unit, str) else unit
     return data * (size // len(data))
 
 
 def header(name: str, unit: bytes, count: int = 1, **more: Any) -> Request:
-    """Return a request with a long header, so many times."""
+    """Return a request with ``count`` copies of a long header."""
     return Request(headers=((name, repeat(unit, FIELD)),) * count, **more)
 
 
@@ -108,12 +108,12 @@ def post(target: bytes, kind: bytes, body: bytes, **more: Any) -> Request:
 
 
 def form(target: bytes, fields: dict[str, str], **more: Any) -> Request:
-    """Return a form as a browser sends it."""
+    """Return a form request as a browser sends it."""
     return post(target, b"application/x-www-form-urlencoded", urlencode(fields).encode(), **more)
 
 
 def sign_in(password: str) -> Request:
-    """Return an attempt to sign in."""
+    """Return a login request."""
     return form(b"/admin/login", {"name": "ada", "password": password})
 
 
@@ -126,7 +126,7 @@ def upload(
     after: bytes = b"",
     chunk: int = 0,
 ) -> Request:
-    """Return an upload."""
+    """Return an upload request."""
     disposition = b'--b\r\nContent-Disposition: form-data; name="file"; ' + name + b"\r\n"
     body = before + disposition + head + b"\r\n" + content + b"\r\n--b--\r\n" + after
     kind = b"multipart/form-data; boundary=b"
@@ -139,13 +139,13 @@ def write(body: bytes, then: bytes = b"") -> Request:
 
 
 def news(fields: dict[str, str], then: bytes = b"") -> Request:
-    """Return news in JSON."""
+    """Return a request that creates a news item with the JSON API."""
     body = json.dumps({"title": "x", "body": "x"} | fields, ensure_ascii=False)
     return write(body.encode(), then)
 
 
 def websocket(frame: bytes, first: bytes = b"") -> Request:
-    """Return a visitor who sends a frame again and again."""
+    """Return the request of a visitor who sends a frame repeatedly."""
     headers = (
         ("Upgrade", b"websocket"),
         ("Sec-WebSocket-Version", b"13"),
@@ -157,12 +157,12 @@ def websocket(frame: bytes, first: bytes = b"") -> Request:
 
 
 def frame(opcode: int, payload: bytes = b"") -> bytes:
-    """Return a frame of a client."""
+    """Return a masked frame of a client."""
     return bytes([opcode, 0x80 | len(payload), 0, 0, 0, 0]) + payload
 
 
 def urls() -> Iterator[Input]:
-    """Yield URLs."""
+    """Yield requests with hostile URLs."""
     for name, path, unit in [
         ("URL: escapes", b"/", b"%41"),
         ("URL: parents", b"/", b"../"),
@@ -189,7 +189,7 @@ def urls() -> Iterator[Input]:
 
 
 def headers() -> Iterator[Input]:
-    """Yield headers, each to where it is read."""
+    """Yield requests with hostile headers, each to a URL whose handler reads it."""
     for name, unit, path in [
         ("Host", b"a.", b"/"),
         ("X-Forwarded-Host", b"a.", b"/"),
@@ -255,7 +255,7 @@ def headers() -> Iterator[Input]:
 
 
 def bodies() -> Iterator[Input]:
-    """Yield bodies that nobody need be signed in to send, and WebSockets."""
+    """Yield requests with hostile bodies that need no login, and WebSockets."""
     bomb = compress(bytes(MEBIBYTE * 256))
     for coding in (b"gzip", b"identity, gzip"):
         ordinary = post(b"/nowhere", b"text/plain", bomb)
@@ -293,7 +293,7 @@ def bodies() -> Iterator[Input]:
 
 
 def uploads() -> Iterator[Input]:
-    """Yield uploads of somebody who has signed in."""
+    """Yield uploads of a signed-in user."""
     size = MEBIBYTE - 300
     usual = upload(content=b"x" * size)
     for name, worst in {
@@ -325,7 +325,7 @@ def uploads() -> Iterator[Input]:
 
 
 def texts() -> Iterator[Input]:
-    """Yield news, in JSON and in forms, and what renders them."""
+    """Yield news items, in JSON and in forms, with the URLs that render them."""
     size = MEBIBYTE - 99
     ordinary = news({"body": "x" * size})
     for name, body in {
@@ -376,7 +376,7 @@ class Site:
     """The worker that is measured."""
 
     def __init__(self, port: int) -> None:
-        """Sign in."""
+        """Sign in to the admin."""
         self.port = port
         self.clients = self.sent = 0
         self.cookie = b""
@@ -384,7 +384,7 @@ class Site:
         self.cookie = answer.partition(b"Set-Cookie: ")[2].partition(b";")[0]
 
     def encoded(self, request: Request) -> bytes:
-        """Return a request as it is sent."""
+        """Return the bytes of a request."""
         self.sent += 1
         number = f"{self.sent:0{len(NUMBER)}}".encode()
         headers, body = list(request.headers), request.body.replace(NUMBER.encode(), number)
@@ -416,14 +416,14 @@ class Site:
         return head + b"".join(lines) + b"\r\n" + body
 
     def send(self, request: Request) -> bytes:
-        """Send a request, and return the beginning of what comes back."""
+        """Send a request, and return the beginning of the response."""
         sent, answer = self.encoded(request), b""
         with socket.create_connection(("127.0.0.1", self.port), timeout=600) as connection:
-            with suppress(OSError):  # it may be refused before it was read
+            with suppress(OSError):  # it may be rejected before it is read completely
                 connection.sendall(sent)
                 if request.frames:
                     answer = connection.recv(4096)
-                    connection.settimeout(0.2)  # it may be read no further
+                    connection.settimeout(0.2)  # the server may stop reading
                     with suppress(TimeoutError):
                         connection.sendall(request.frames)
                     connection.settimeout(600)
@@ -436,7 +436,7 @@ class Site:
         return answer
 
     def probe(self) -> tuple[float, float]:
-        """Return the CPU time so far, and the longest block since the last call, in milliseconds."""
+        """Return the CPU time so far and the longest block since the last call, in milliseconds."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=600)
         connection.request("GET", PROBE, headers={"Host": "localhost"})
         found = json.load(connection.getresponse())
@@ -444,7 +444,7 @@ class Site:
         return found["cpu"] * 1000, found["block"] * 1000
 
     def settle(self) -> tuple[float, float]:
-        """Wait until the worker is idle, and return what probe() does."""
+        """Wait until the worker is idle, and return the result of probe()."""
         before, block = self.probe()
         while True:
             time.sleep(0.05)
@@ -455,7 +455,7 @@ class Site:
             before = now
 
     def measure(self, request: Request) -> tuple[int, float, float]:
-        """Return the status, and milliseconds of CPU time and of the longest block."""
+        """Return the status, the CPU time per request and the longest block, in milliseconds."""
         before, _ = self.settle()
         longest, count = 0.0, 0
         while count < REPEATS and longest < 1000:
@@ -469,7 +469,7 @@ class Site:
 
 
 def print_table(site: Site) -> None:
-    """Print what each input costs, as it is measured."""
+    """Measure each input, and print its cost."""
     print(f"{'input':44}{'status':>7}{'CPU ms':>9}{'block ms':>10}{'ordinary ms':>12}{'ratio':>7}")
     known: dict[Request, float] = {}
     too_much = 0
@@ -489,7 +489,7 @@ def print_table(site: Site) -> None:
 
 
 def main() -> None:
-    """Bake if need be, serve, measure and print. Raises SystemExit when something does not work."""
+    """Bake if needed, serve, measure and print. Raises SystemExit if a step fails."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

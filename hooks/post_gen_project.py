@@ -1,10 +1,10 @@
-"""Remove what was not asked for, and say what to do next."""
+"""Remove the files of options that were not chosen, and print the next steps."""
 
 import shutil
 from pathlib import Path
 
 SOURCE = "src/<< cookiecutter.package_name >>"
-# What is kept only with one of these answers, by question and path.
+# Paths that are kept only with one of these answers, by question.
 PATHS = {
     "database": {
         "migrations": ["sqlite", "postgresql"],

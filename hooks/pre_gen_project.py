@@ -1,4 +1,4 @@
-"""Refuse bad answers again: local_extensions.py, unless an answer has taken it out."""
+"""Check the answers again with local_extensions.py, unless an answer has disabled it."""
 
 # % if check_answers is defined
 # << check_answers(cookiecutter, _cookiecutter | default({})) >>

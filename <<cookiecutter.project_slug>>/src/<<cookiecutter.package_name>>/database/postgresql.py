@@ -60,7 +60,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "checkout")
     def look(connection: Any, *_: object) -> None:
-        # A stopping server closes its connections. pool_pre_ping would take three queries a session.
+        # A stopping server closes its connections. pool_pre_ping would add 3 queries to each session.
         if connection.driver_connection.is_closed():
             raise DisconnectionError
 

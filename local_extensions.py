@@ -107,7 +107,7 @@ def check_choice(answers: Answers, key: str) -> str | None:
 
 
 def check_text(answers: Answers, given: Answers, key: str) -> str | None:
-    """Return a sentence if a free text does not fit on a line of every kind of file."""
+    """Return a sentence if a free text is invalid: it must fit on a line of every kind of file."""
     text, name = answers[key], key.replace("_", " ")
     raw = str(given.get(key, text))
     if raw != text and re.search(r"<(%|#|<)|^\s*# %", raw, re.MULTILINE):

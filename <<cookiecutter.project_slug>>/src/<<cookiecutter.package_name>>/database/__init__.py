@@ -41,7 +41,7 @@ class Database:
         self._patience = settings.database_timeout
 
     def reading(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """Return a context with a read-only session; each statement sees the data committed so far.
+        """Return a context with a session for reading; each statement sees all committed data.
 
         Raises web.HTTPServiceUnavailable if the database is unavailable, or too slow.
         """

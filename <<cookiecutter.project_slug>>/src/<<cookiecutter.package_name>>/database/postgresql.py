@@ -60,7 +60,7 @@ def make_engine(settings: Settings) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "checkout")
     def look(connection: Any, *_: object) -> None:
-        # A stopping server closes its connections. pool_pre_ping would add 3 queries to each session.
+        # A stopping server closes its connections. pool_pre_ping would add 3 queries per session.
         if connection.driver_connection.is_closed():
             raise DisconnectionError
 
@@ -75,7 +75,7 @@ _WRITABLE: Final = text(
 
 
 async def check_writable(connection: AsyncConnection) -> None:
-    """Raise OSError if the server is read-only, as a standby is, or this user may not write."""
+    """Raise OSError if the server is read-only, as a standby is, or this user may write no table."""
     writable, granted = (await connection.execute(_WRITABLE)).one()
     if not writable:
         raise OSError("the server is read-only")

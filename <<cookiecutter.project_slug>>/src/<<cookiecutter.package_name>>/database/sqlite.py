@@ -234,7 +234,7 @@ async def check_writable(connection: AsyncConnection) -> None:
         await connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
         await connection.execute(text("ROLLBACK"))
     except DBAPIError as error:
-        if _code(error.orig) != sqlite3.SQLITE_BUSY:  # it is locked by a writer
+        if _code(error.orig) != sqlite3.SQLITE_BUSY:  # busy: another connection writes
             await connection.invalidate()
             raise
     await connection.execute(text(f"PRAGMA busy_timeout = {patience}"))
@@ -243,7 +243,7 @@ async def check_writable(connection: AsyncConnection) -> None:
 
 @contextmanager
 def migrating(connection: Connection) -> Iterator[None]:
-    """Allow tables to be created again, which is how most changes are made in SQLite.
+    """Allow tables to be dropped and created again, as most changes require in SQLite.
 
     Raises SystemExit if a foreign key refers to a missing row at the end.
     """

@@ -1,4 +1,4 @@
-"""Program that waits for the server before workers start, which may not wait as long."""
+"""Program that waits for the server before workers start, because workers may not wait as long."""
 
 import asyncio
 

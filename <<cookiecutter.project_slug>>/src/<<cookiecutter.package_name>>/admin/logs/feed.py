@@ -137,7 +137,7 @@ async def publish(app: web.Application) -> None:
 
 @asynccontextmanager
 async def watch(app: web.Application) -> AsyncIterator[Subscription]:
-    """Make all workers publish their records, and subscribe to these."""
+    """Make all workers publish their records, and subscribe to the records."""
     app[FEED].viewers += 1
     try:
         async with app[BUS].subscribe(RECORDS) as messages:

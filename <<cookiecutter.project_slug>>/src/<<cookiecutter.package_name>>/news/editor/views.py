@@ -98,7 +98,7 @@ async def edit(request: web.Request) -> web.Response:
 async def _explain_conflict(request: web.Request, typed: dict[str, str]) -> web.Response:
     """Render the form with the user's values and the version that somebody else has saved."""
     theirs = await _find(request)
-    version = str(theirs.version) if theirs else ""  # saving now overwrites knowingly
+    version = str(theirs.version) if theirs else ""  # the next save may overwrite it
     error = "Somebody else has %s this meanwhile." % ("changed" if theirs else "deleted")
     return _form(request, typed | {"version": version}, {"version": error}, theirs, 409)
 

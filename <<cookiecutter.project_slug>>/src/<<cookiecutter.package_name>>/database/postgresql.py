@@ -75,7 +75,7 @@ _WRITABLE: Final = text(
 
 
 async def check_writable(connection: AsyncConnection) -> None:
-    """Raise OSError if the server is read-only, as a standby is, or this user may write no table."""
+    """Raise OSError if the server is read-only (a standby), or this user may write to no table."""
     writable, granted = (await connection.execute(_WRITABLE)).one()
     if not writable:
         raise OSError("the server is read-only")

@@ -1,4 +1,4 @@
-"""Baking, and running what was baked."""
+"""Fixtures and helpers that bake projects and run them."""
 
 import fcntl
 import json
@@ -25,17 +25,17 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 ROOT = Path(__file__).parent.parent
 BAKED_TESTS = ROOT / "<<cookiecutter.project_slug>>/tests"
 postgresql = SimpleNamespace(**run_path(str(BAKED_TESTS / "database/postgresql.py")))
-"""What the tests of a baked project start PostgreSQL with."""
+"""Functions that the tests of a baked project start PostgreSQL with."""
 LONGEST = {"test_check", "test_image", "test_systemd"}
 VERSIONS = ROOT / ".cache/versions"
-"""Where the tests note which versions of the dependencies they got."""
+"""Folder where the tests note the versions of the dependencies that were installed."""
 SCREENSHOTS = ROOT / ".cache/screenshots"
 SECRET = "a-key-of-the-tests-that-is-long-enough"
 PRODUCTION = {"ENVIRONMENT": "production", "SECRET_KEYS": SECRET}
 TIMEOUT = 180.0
-"""Seconds after which a test gives up waiting; long, as a busy machine only makes tests slower."""
+"""Seconds after which a test gives up; long, because a busy machine only slows tests down."""
 PASSWORD = "the password of the tests"
-"""Of the account ``ada``, see the fixture ``account``."""
+"""Password of the account ``ada``; see the fixture ``account``."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,7 +49,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that no worker is left alone with one of them."""
+    """Run the slowest files first, so that no worker is left alone with one of them."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
@@ -60,7 +60,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def skipped(config: pytest.Config) -> dict[str, list[str]]:
-    """Return the tests that were skipped, by reason."""
+    """Return the skipped tests by reason."""
     found: dict[str, list[str]] = {}
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     for report in reporter.stats.get("skipped", []) if reporter else []:
@@ -99,15 +99,15 @@ class Project:
 
     @property
     def bin(self) -> Path:
-        """The programs of its virtual environment."""
+        """The folder of programs in its virtual environment."""
         return self.path / ".venv/bin"
 
     def readme(self) -> str:
-        """Return its README."""
+        """Return the text of its README."""
         return (self.path / "README.md").read_text()
 
     def make(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run make in the project. Raises AssertionError with the output when it fails."""
+        """Run make in the project. Raise AssertionError with the output if it fails."""
         done = subprocess.run(
             ["make", *arguments],
             cwd=self.path,
@@ -122,13 +122,13 @@ class Project:
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """Return this process's environment without what would leak into a project's own make."""
+    """Return this process's environment without variables that would affect a project's make."""
     leaks = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON", "VIRTUAL_ENV", "PYTEST_XDIST_WORKER"}
     return {key: value for key, value in os.environ.items() if key not in leaks} | variables
 
 
 def answers() -> dict[str, str | list[str]]:
-    """Return the questions and their defaults, or their choices."""
+    """Return the questions with their defaults or choices."""
     questions = json.loads((ROOT / "cookiecutter.json").read_text())
     return {key: value for key, value in questions.items() if not key.startswith("_")}
 
@@ -136,7 +136,7 @@ def answers() -> dict[str, str | list[str]]:
 def cookiecutter(
     folder: Path, *arguments: str, typed: str | None = None, config: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run cookiecutter on the template, with a home of its own; ``typed`` answers the questions."""
+    """Run cookiecutter on the template with a separate home; ``typed`` answers the questions."""
     program = [sys.executable, "-m", "cookiecutter", str(ROOT)]
     options = ["--output-dir", str(folder), *([] if typed else ["--no-input"])]
     options += ["--config-file", str(config)] if config else ["--default-config"]
@@ -155,9 +155,9 @@ Bake = Callable[..., Project]
 
 
 def bake_into(folder: Path, **given: str) -> Project:
-    """Bake with some answers; those that are not given keep their defaults."""
+    """Bake with some answers; all other answers keep their defaults."""
     folder.mkdir(parents=True)
-    # Typed rather than given as arguments, which cookiecutter would take for templates.
+    # Typed, because cookiecutter would take arguments for templates.
     typed = ""
     for key, default in answers().items():
         answer = given.get(key, "")
@@ -173,7 +173,7 @@ def bake_into(folder: Path, **given: str) -> Project:
 
 @pytest.fixture
 def bake(tmp_path: Path) -> Bake:
-    """Bake with some answers, into a folder of the test."""
+    """Return a function that bakes with some answers, into a folder of the test."""
 
     def bake(**given: str) -> Project:
         return bake_into(tmp_path / f"bake-{len(list(tmp_path.iterdir()))}" / "out", **given)
@@ -183,7 +183,7 @@ def bake(tmp_path: Path) -> Bake:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The default project, installed; each process of pytest has a copy, for the tests that run it."""
+    """Return the default project, installed; each pytest process has a copy for its tests."""
     everybody = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         everybody = everybody.parent
@@ -192,11 +192,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Project:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (original / "data").exists():
             project = bake_into(original.parent)
-            project.make("migrate")  # which installs first
+            project.make("migrate")  # installs first
     path = tmp_path_factory.mktemp("installed") / original.name
     shutil.copytree(original, path, symlinks=True, ignore=shutil.ignore_patterns(".venv"))
     subprocess.run(["cp", "--archive", "--link", original / ".venv", path], check=True)
-    # A link and a program's first line name the folder in which they were made.
+    # A link, and a program's first line, contain the folder in which they were made.
     named = [each for each in (path / ".venv/bin").iterdir() if not each.is_symlink()]
     for each in (*named, *path.glob(".venv/lib/*/site-packages/*.pth")):
         content = each.read_bytes()
@@ -210,7 +210,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @contextmanager
 def in_env_file(project: Project, **settings: str) -> Iterator[None]:
-    """Have the project's .env say this too, for a while."""
+    """Add these settings to the project's .env while the block runs."""
     path = project.path / ".env"
     before = path.read_text()
     path.write_text(before + "".join(f"{name}={value}\n" for name, value in settings.items()))
@@ -222,7 +222,7 @@ def in_env_file(project: Project, **settings: str) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def account(installed: Project) -> str:
-    """The value of ADMIN_USERS with which ``ada`` signs in by PASSWORD, hashed by the project."""
+    """Return a value of ADMIN_USERS that lets ``ada`` sign in with PASSWORD."""
     hasher = f"from {installed.package}.passwords import HASHER"
     done = subprocess.run(
         [installed.bin / "python", "-c", f"{hasher}; print(HASHER.hash({PASSWORD!r}))"],
@@ -234,13 +234,13 @@ def account(installed: Project) -> str:
 
 
 PORTS = cycle(range(10000, 30000, 2))
-"""Below those that the kernel gives to clients. Each process of pytest begins elsewhere."""
+"""Ports below the kernel's range for clients. Each pytest process starts at a different one."""
 for _ in range(97 * os.getpid() % 10000):
     next(PORTS)
 
 
 def free_port() -> int:
-    """Return a TCP port that is free, and whose successor is free too (adev takes both)."""
+    """Return a free TCP port whose successor is free too (adev uses both)."""
     while True:
         port = next(PORTS)
         with socket.socket() as first, socket.socket() as second, suppress(OSError):
@@ -250,7 +250,7 @@ def free_port() -> int:
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = TIMEOUT) -> None:
-    """Wait until the condition is true. Raises AssertionError after TIMEOUT."""
+    """Wait until the condition is true. Raise AssertionError after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
@@ -259,7 +259,7 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = TIMEOU
 
 @dataclass
 class Server:
-    """A server that was started, and what it has written."""
+    """A running server, and its output."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -273,7 +273,7 @@ class Server:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-50:])
 
     def group(self) -> list[int]:
-        """Return the processes that the server consists of: those of its session."""
+        """Return the process ids of the server, which are those of its session."""
         members = []
         for status in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):
@@ -284,7 +284,7 @@ class Server:
         return members
 
     def stop(self, number: int = signal.SIGINT) -> int:
-        """Signal the whole group, as the terminal's Ctrl-C does, and return the exit status."""
+        """Signal the whole group, as Ctrl-C in a terminal does, and return the exit status."""
         os.killpg(self.process.pid, number)
         status = self.process.wait(TIMEOUT)
         wait_for(lambda: not self.group(), "the last process to end")
@@ -295,7 +295,7 @@ class Server:
 def started(
     command: list[str], log: Path, ready: Callable[[], bool], cwd: Path, **environment: str
 ) -> Iterator[Server]:
-    """Start a server in a session of its own; in the end, kill whatever is left of that."""
+    """Start a server in its own session; at the end, kill every process left in it."""
     log.write_bytes(b"")
     with log.open("ab") as output:  # several processes write to it
         process = subprocess.Popen(
@@ -327,13 +327,13 @@ def started(
 
 
 def listens(uds: Path) -> bool:
-    """Return True if a server listens on the Unix socket. httpx would not close its own if not."""
+    """Return True if a server listens on the Unix socket. httpx would leak the refused socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(uds)) == 0
 
 
 def answers_at(url: str, uds: Path | None = None) -> Callable[[], bool]:
-    """Return a condition: that the URL answers, over a Unix socket if one is named."""
+    """Return a condition: that the URL responds, over a Unix socket if one is given."""
 
     def condition() -> bool:
         if uds and not listens(uds):
@@ -348,14 +348,14 @@ def answers_at(url: str, uds: Path | None = None) -> Callable[[], bool]:
 
 
 def client(uds: Path | None = None) -> httpx.Client:
-    """Return an HTTP client that uses no proxy of the environment."""
-    # Without TLS, whose certificates take longer to load than most requests take.
+    """Return an HTTP client that ignores the proxies of the environment."""
+    # Without TLS, because loading certificates takes longer than most requests.
     transport = httpx.HTTPTransport(uds=str(uds) if uds else None, verify=False)
     return httpx.Client(transport=transport, timeout=TIMEOUT)
 
 
 def standalone(project: Project, *arguments: str) -> list[str]:
-    """Return the command that serves the project alone."""
+    """Return the command that runs the standalone server."""
     return [str(project.bin / "python"), "-m", project.package, *arguments]
 
 
@@ -365,7 +365,7 @@ def gunicorn(project: Project, *arguments: str) -> list[str]:
 
 
 def lines(server: Server) -> list[dict[str, object]]:
-    """Return what the server has logged."""
+    """Return the log lines of the server."""
     return [json.loads(line) for line in server.log.read_bytes().splitlines()]
 
 
@@ -383,19 +383,19 @@ class Site:
         return int(self.base.rpartition(":")[2])
 
     def kept(self) -> list[Path]:
-        """Return the folders of the files that were uploaded."""
+        """Return the folders of the uploaded files."""
         return sorted((self.uploads / "files").iterdir())
 
     def incoming(self) -> list[Path]:
-        """Return the folders of the uploads under way."""
+        """Return the folders of the uploads in progress."""
         return sorted((self.uploads / "incoming").iterdir())
 
     def errors(self) -> list[dict[str, object]]:
-        """Return what the server has logged of its own mistakes."""
+        """Return the server's log lines about its own errors."""
         return [line for line in lines(self.server) if line["level"] in {"error", "critical"}]
 
     def requests(self, path: str) -> list[dict[str, object]]:
-        """Return the access lines of a path."""
+        """Return the access log lines of a path."""
         return [line for line in lines(self.server) if line.get("path") == path]
 
 
@@ -407,7 +407,7 @@ def serving(
     command: Callable[..., list[str]] = standalone,
     **environment: str,
 ) -> Iterator[Site]:
-    """Serve the project on a port of its own; log and uploads go into the folder."""
+    """Serve the project on a free port; its log and uploads go into the folder."""
     base = f"http://127.0.0.1:{(port := free_port())}"
     arguments = ("--bind", f"127.0.0.1:{port}") if command is gunicorn else ("--port", str(port))
     uploads = folder / "uploads"
@@ -420,14 +420,14 @@ def serving(
 
 
 def sign_in(http: httpx.Client, base: str) -> None:
-    """Sign a client in, which from then on sends what a browser does: the cookie and its origin."""
+    """Sign in a client, which then sends the cookie and its origin as a browser does."""
     http.headers["Origin"] = base
     answer = http.post(f"{base}/admin/login", data={"name": "ada", "password": PASSWORD})
     assert answer.status_code == 303
 
 
 def upload(http: httpx.Client, base: str, content: bytes) -> str:
-    """Sign in, see who that is, upload a file, and return the path under which it is kept."""
+    """Sign in, check the overview, upload a file, and return its path on the site."""
     sign_in(http, base)
     assert "ada" in http.get(f"{base}/admin/").text
     answer = http.post(f"{base}/admin/files/", files={"file": ("large.bin", content)})
@@ -437,7 +437,7 @@ def upload(http: httpx.Client, base: str, content: bytes) -> str:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Run Debian's Chromium."""
     program = shutil.which("chromium")
     assert program, "Chromium is missing: run tests/system-packages.sh test"
     with sync_playwright() as playwright:
@@ -456,7 +456,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Tab:
-    """A page, and everything that went wrong on it."""
+    """A page, and all errors that occurred on it."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -471,13 +471,13 @@ class Tab:
             self.wrong.append(message.text)
 
     def _failed(self, request: Request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # a page that is left aborts what it asked for
+        if request.failure != "net::ERR_ABORTED":  # leaving a page aborts its requests
             self.wrong.append(f"{request.url}: {request.failure}")
 
 
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Tab]:
-    """A page in a browser that knows nothing of other tests."""
+    """Open a page in a new browser context, separate from other tests."""
     context = browser.new_context(viewport={"width": 1200, "height": 800})
     yield Tab(context.new_page())
     context.close()

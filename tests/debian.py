@@ -1,5 +1,5 @@
 """Debian trees with the Python that runs the tests in /usr/local: the base of the images, and a
-machine that systemd boots. They need root, and Debian's packages.
+machine that systemd boots. Requires root and the Debian packages.
 """
 
 import fcntl
@@ -18,18 +18,18 @@ from conftest import ROOT
 LIBRARIES = (
     "ca-certificates,libbz2-1.0,libffi8,liblzma5,libncursesw6,libreadline8,libsqlite3-0,libssl3"
 )
-"""What CPython loads, where it is built from source."""
+"""Libraries that CPython loads when it is built from source."""
 PYTHON = "python3-venv"
-"""Debian's own Python, where that runs the tests: it cannot be moved to /usr/local."""
+"""Package with Debian's Python, used if that runs the tests: it cannot be moved to /usr/local."""
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 SLIM = ["usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists"]
-"""Folders that are empty in the base of the Docker library."""
+"""Folders that are empty in the base image of the Docker library."""
 OURS = ["apt/apt.conf.d", "apt/sources.list", "apt/sources.list.d", "pip.conf", "resolv.conf"]
-"""How this machine reaches its registries, below /etc."""
+"""Paths below /etc that configure how this machine reaches its package registries."""
 
 
 def copy(source: Path, target: Path, *excluded: str) -> None:
-    """Copy a folder's contents, without what is excluded by name."""
+    """Copy the contents of a folder, without the excluded names."""
     target.mkdir(parents=True, exist_ok=True)
     options = [f"--exclude={name}" for name in excluded]
     with subprocess.Popen(
@@ -41,7 +41,7 @@ def copy(source: Path, target: Path, *excluded: str) -> None:
 
 
 def kept(name: str, make: Callable[[Path], None], *made_of: str) -> Path:
-    """Return a tree as a tar file in .cache/trees, made when what it is made of has changed."""
+    """Return a tree as a tar file in .cache/trees; rebuild it if one of its sources has changed."""
     assert os.geteuid() == 0, "Debian trees have to be made by root"
     folder = ROOT / ".cache/trees"
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def kept(name: str, make: Callable[[Path], None], *made_of: str) -> Path:
     key = hashlib.sha256("\0".join([source, sys.version, *made_of]).encode()).hexdigest()[:16]
     packed = folder / f"{name}-{key}.tar"
     with (folder / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # as several processes run the tests
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes run the tests
         if not packed.exists():
             for old in folder.glob(f"{name}-*"):
                 old.unlink()
@@ -72,19 +72,19 @@ def kept(name: str, make: Callable[[Path], None], *made_of: str) -> Path:
 
 
 def base() -> Path:
-    """Return a tar file with what the base of the Docker library for Python has."""
+    """Return a tar file with the contents of the Docker library's base image for Python."""
     return kept("base", bootstrap, platform.freedesktop_os_release()["VERSION_CODENAME"])
 
 
 def bootstrap(folder: Path) -> None:
-    """Make a small tree with LIBRARIES and Python."""
+    """Build a small tree with LIBRARIES and Python."""
     cache = ROOT / ".cache/debs"
     cache.mkdir(parents=True, exist_ok=True)
     suite = platform.freedesktop_os_release()["VERSION_CODENAME"]
     debians = sys.base_prefix == "/usr"
     include = ",".join(filter(None, (LIBRARIES, PYTHON if debians else "")))
     command = ["debootstrap", "--variant=minbase", f"--include={include}", f"--cache-dir={cache}"]
-    for _ in range(3):  # as a package may fail to arrive
+    for _ in range(3):  # a package may fail to download
         done = subprocess.run(
             [*command, suite, folder], capture_output=True, text=True, check=False
         )
@@ -92,12 +92,12 @@ def bootstrap(folder: Path) -> None:
             break
         shutil.rmtree(folder, ignore_errors=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    # What is installed by name alone, such as `python3` and `pip`, is found first in /usr/local.
+    # Programs called by name alone, such as `python3` and `pip`, are found first in /usr/local.
     if debians:
         chroot(folder, "python3", "-m", "venv", "/usr/local")
     else:
         install_python(folder)
-    (folder / "etc/apt/sources.list").unlink()  # or both would name the same packages
+    (folder / "etc/apt/sources.list").unlink()  # otherwise both files would name the same packages
     for name in OURS:
         source, target = Path("/etc", name), folder / "etc" / name
         if source.is_dir():
@@ -105,14 +105,14 @@ def bootstrap(folder: Path) -> None:
         elif source.is_file():
             shutil.copy(source, target)
     shutil.copy(BUNDLE, folder / BUNDLE.lstrip("/"))
-    # As in the base of the Docker library, so that installing a service does not start it.
+    # As in the base image of the Docker library: installing a service does not start it.
     policy = folder / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
 
 
 def tree(folder: Path, *packages: str) -> Path:
-    """Unpack a tree with Python and these packages into the folder, and return it."""
+    """Unpack a tree with Python and these packages into the folder, and return the folder."""
 
     def install(made: Path) -> None:
         unpack(base(), made)
@@ -124,13 +124,13 @@ def tree(folder: Path, *packages: str) -> Path:
 
 
 def unpack(packed: Path, folder: Path) -> None:
-    """Unpack a tree, with its owners and devices."""
+    """Unpack a tree, and restore its owners and devices."""
     folder.mkdir(parents=True)
     subprocess.run(["tar", "--extract", "--file", packed, "--directory", folder], check=True)
 
 
 def install_python(folder: Path) -> None:
-    """Copy the Python that runs the tests into a tree's /usr/local."""
+    """Copy the Python that runs the tests into /usr/local of a tree."""
     prefix, local = Path(sys.base_prefix), folder / "usr/local"
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     copy(prefix / "lib", local / "lib", "site-packages/*", "test", "config-*", "__pycache__")
@@ -142,7 +142,7 @@ def install_python(folder: Path) -> None:
 
 
 def chroot(folder: Path, *command: str, **environment: str) -> None:
-    """Run a command in a tree, with /proc. Raises AssertionError with its output when it fails."""
+    """Run a command in a tree, with /proc. Raise AssertionError with its output if it fails."""
     enter = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", enter, folder, *command],

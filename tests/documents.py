@@ -1,4 +1,4 @@
-"""The commands in the documents of a baked project, which tests run as they are written there."""
+"""The commands in a baked project's documents, which tests run as written."""
 
 import re
 
@@ -8,9 +8,9 @@ DEPLOY = "deploy/README.md"
 
 
 def sections(project: Project, document: str) -> dict[str, list[str]]:
-    """Return the indented lines of a document, by the heading above them."""
+    """Return the indented lines of a document by the heading above them."""
     found: dict[str, list[str]] = {}
-    text = re.sub(r" *\\\n *", " ", (project.path / document).read_text())  # which go on
+    text = re.sub(r" *\\\n *", " ", (project.path / document).read_text())  # join continued lines
     for part in re.split("^#+ ", text, flags=re.MULTILINE)[1:]:
         heading, _, rest = part.partition("\n")
         if lines := re.findall(r"^    +(\S.*)$", rest, re.MULTILINE):
@@ -19,6 +19,6 @@ def sections(project: Project, document: str) -> dict[str, list[str]]:
 
 
 def setting(line: str) -> str | None:
-    """Return a line for .env, or None if it is another one."""
+    """Return a line for .env, or None if the line is not a setting."""
     found = re.fullmatch(r"([A-Z_]+=\S*)( +#.*)?", line)
     return found and found[1]

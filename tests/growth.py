@@ -1,4 +1,4 @@
-"""What an owner adds to a project on the first day: one of each kind."""
+"""Changes that an owner makes to a new project: one of each kind."""
 
 from pathlib import Path
 
@@ -108,16 +108,16 @@ async def test_page_shows_the_pot(path: str, client: Client) -> None:
 
 
 def replace(path: Path, old: str, new: str) -> None:
-    """Replace what is there once."""
+    """Replace a text that occurs exactly once."""
     text = path.read_text()
     assert text.count(old) == 1, (path, old)
     path.write_text(text.replace(old, new))
 
 
 def grow(project: Project) -> None:
-    """Add a page with its route, template, menu entry and static files, a route for all other paths,
-    a readiness check that fails, settings, a middleware, work at the start and in the background,
-    a nested application, a page of the admin, and a model with its migration.
+    """Add a page with its route, template, menu entry and static files, a catch-all route,
+    a failing readiness check, settings, a middleware, start-up and background tasks,
+    a nested application, an admin page, and a model with its migration.
     """
     source = project.path / "src" / project.package
     (source / "teas/templates").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Checks that a page fits into wide and narrow windows, in both colour schemes."""
+"""Checks that a page fits wide and narrow windows, in both colour schemes."""
 
 from itertools import product
 
@@ -10,7 +10,7 @@ WIDTHS = (1200, 360)
 
 
 def assert_fits(page: Page, name: str, *, screenshot: bool = False) -> None:
-    """Show the page in each width and colour scheme; fail where it is wider than the window."""
+    """Show the page in each width and colour scheme; fail if it is wider than the window."""
     for scheme, width in product(BACKGROUNDS, WIDTHS):
         page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
         page.set_viewport_size({"width": width, "height": 800})

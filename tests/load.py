@@ -1,4 +1,4 @@
-"""Clients that send one request after the other. They repeat none: each failure counts."""
+"""Clients that send one request after another. They never retry, so every failure counts."""
 
 import asyncio
 import random
@@ -12,22 +12,22 @@ from conftest import TIMEOUT, wait_for
 
 BODY = b"x" * 3000
 PAUSE = 0.01
-"""The longest pause between two requests, in seconds; it leaves the servers time to start."""
+"""Maximum pause between two requests, in seconds. It leaves the servers time to start."""
 MAX_IDLE = 0.3
-"""The longest pause of a few; far shorter than DRAIN_TIMEOUT."""
+"""Maximum pause of some of the clients, in seconds; much shorter than DRAIN_TIMEOUT."""
 
 
 class Load:
-    """What the clients have received."""
+    """Results of the clients."""
 
     def __init__(self) -> None:
         self.answers: Counter[str] = Counter()
-        """By kind of client, such as ``POST kept :8080``."""
+        """Number of responses per kind of client, such as ``POST kept :8080``."""
         self.failures: list[str] = []
         self.stopped = threading.Event()
 
     async def _request(self, port: int, method: str, path: str, kept: bool) -> None:
-        """Send requests, on one connection for as long as the server keeps it."""
+        """Send requests over one connection for as long as the server keeps it open."""
         body = BODY if method == "POST" else b""
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
         head += "\r\n" if kept else "Connection: close\r\n\r\n"
@@ -58,10 +58,10 @@ class Load:
                 await self._request(port, method, path, kept)
             except Exception as error:
                 self.failures.append(f"{method} {'kept' if kept else 'fresh'} :{port} {error!r}")
-                await asyncio.sleep(0.1)  # so that the list stays short
+                await asyncio.sleep(0.1)  # keeps the list short
 
     async def run(self, ports: list[int], get: str, post: str) -> None:
-        """Send requests to each port with clients of each kind."""
+        """Send requests to each port, with clients of each kind."""
         await asyncio.gather(
             *(
                 self._client(port, method, path, kept)
@@ -72,7 +72,7 @@ class Load:
         )
 
     def wait_for_all(self, kinds: int, count: int) -> None:
-        """Wait until each kind of client has received ``count`` more answers."""
+        """Wait until each kind of client has received ``count`` more responses."""
         before = self.answers.copy()
         wait_for(
             lambda: (
@@ -85,7 +85,7 @@ class Load:
 
 @contextmanager
 def load(ports: list[int], get: str, post: str) -> Iterator[Load]:
-    """Send requests to the ports, in a thread, while something else happens."""
+    """Send requests to the ports from a thread while the block runs."""
     clients = Load()
     thread = threading.Thread(target=lambda: asyncio.run(clients.run(ports, get, post)))
     thread.start()

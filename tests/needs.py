@@ -1,7 +1,7 @@
-"""What this machine can do: tests that need more are skipped, and named at the end of the run.
+"""Probes for what this machine can do. Tests that need more are skipped, and listed at the end.
 
-A module says what its tests need: ``pytestmark = needs("nginx", "containers")``. A name is one of the
-probes below, a program, or a path.
+A module declares what its tests need: ``pytestmark = needs("nginx", "containers")``. A name is a
+probe below, a program, or a path.
 """
 
 import os
@@ -20,7 +20,7 @@ def _root() -> str | None:
 
 
 def _works(what: str, *command: str) -> str | None:
-    """Run a command in namespaces of its own. Return what is missing if that fails."""
+    """Run a command in its own namespaces. Return what is missing if it fails."""
     try:
         done = subprocess.run(
             ["unshare", *command], capture_output=True, text=True, timeout=60, check=False
@@ -35,7 +35,7 @@ def _user_namespaces() -> str | None:
 
 
 def _containers() -> str | None:
-    """Return what is missing for podman, run by root: mounts, namespaces, and chroot."""
+    """Return what is missing to run podman as root: mounts, namespaces and chroot."""
     mount = "mount -t tmpfs none /mnt && mkdir /mnt/a /mnt/b /mnt/c /mnt/d && "
     mount += "mount -t overlay none -o lowerdir=/mnt/a,upperdir=/mnt/b,workdir=/mnt/c /mnt/d && "
     mount += "chroot / true"
@@ -44,7 +44,7 @@ def _containers() -> str | None:
 
 
 def _systemd() -> str | None:
-    """Return what is missing to boot systemd: what containers need, and control groups."""
+    """Return what is missing to boot systemd: the needs of containers, and control groups."""
     if lacks := _containers():
         return lacks
     root = Path("/sys/fs/cgroup")
@@ -63,7 +63,7 @@ def _systemd() -> str | None:
 
 
 def _browser() -> str | None:
-    """Return what is missing for Chromium, driven by Playwright's own Node.js."""
+    """Return what is missing to run Chromium with Playwright's bundled Node.js."""
     if not shutil.which("chromium"):
         return "the program chromium"
     version = [sys.executable, "-m", "playwright", "--version"]
@@ -83,16 +83,16 @@ PROBES: dict[str, Callable[[], str | None]] = {
 
 @cache
 def missing(need: str) -> str | None:
-    """Return what this machine lacks for a need; None if it lacks nothing."""
+    """Return what this machine lacks for a need, or None if it lacks nothing."""
     if probe := PROBES.get(need):
         return probe()
     if need.startswith("/"):
         return None if Path(need).exists() else need
-    # Debian keeps PostgreSQL's programs off the path.
+    # Debian does not put PostgreSQL's programs on the path.
     path = ":".join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
     return None if shutil.which(need, path=path) else f"the program {need}"
 
 
 def needs(*names: str) -> pytest.MarkDecorator:
-    """Return a mark for tests that need probes or programs."""
+    """Return a mark for tests that need these probes or programs."""
     return pytest.mark.needs(*names)

@@ -1,4 +1,4 @@
-"""nginx in front of the project, for the tests."""
+"""nginx in front of the project, for tests."""
 
 import getpass
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ http {{
 
 @contextmanager
 def nginx(folder: Path, port: int, servers: str, upstream: str = "") -> Iterator[Server]:
-    """Run nginx with these servers, one of which listens on the port and passes on to ``app``."""
+    """Run nginx with these servers; one of them listens on the port and proxies to ``app``."""
     conf = folder / "nginx.conf"
     conf.write_text(
         CONF.format(user=getpass.getuser(), folder=folder, servers=servers, upstream=upstream)
@@ -47,7 +47,7 @@ def nginx(folder: Path, port: int, servers: str, upstream: str = "") -> Iterator
 def proxied(
     project: Project, folder: Path, port: int, servers: str, **environment: str
 ) -> Iterator[Server]:
-    """Serve the project on a Unix socket, with nginx in front of it on a TCP port."""
+    """Serve the project on a Unix socket behind nginx, which listens on a TCP port."""
     uds = folder / "server.sock"
     app = standalone(project, "--path", str(uds))
     ready = answers_at("http://localhost/livez", uds)

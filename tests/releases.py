@@ -1,4 +1,4 @@
-"""What releases change in an installed project, and a copy of a project in which they do."""
+"""Changes that a release makes to an installed project, and a copy of a project to change."""
 
 import shutil
 import subprocess
@@ -10,24 +10,24 @@ from pathlib import Path
 from conftest import Project, client
 
 COMPILED = "markupsafe"
-"""A dependency with a library in machine code."""
+"""A dependency with a compiled extension module."""
 TEAPOT = "    server_tokens off;\n    location = /tea { return 418; }"
-"""In the place of the first line, in nginx's site."""
+"""Replacement for the ``server_tokens`` line of nginx's site file."""
 
 
 class Installed:
-    """A project where it is installed, whose files are changed as by a release.
+    """An installed project whose files are changed as a release changes them.
 
-    To programs, the page /about tells which one.
+    The JSON of /about names the current release.
     """
 
     def __init__(self, path: Path, package: Path) -> None:
-        """Take the project's folder, and its package's."""
+        """Set the folders of the project and of its package."""
         self.path = path
         self.package = package
 
     def announce(self, release: str) -> None:
-        """Have the page tell of this release."""
+        """Make /about name this release."""
         about = self.package / "about.py"
         lines = about.read_text().splitlines()
         kept = [line for line in lines if not line.startswith("DESCRIPTION")]
@@ -35,7 +35,7 @@ class Installed:
 
     @contextmanager
     def broken(self, name: str, old: str, new: str) -> Iterator[None]:
-        """Replace a text in a file for a while; an empty one is the end of the file."""
+        """Replace a text in a file for the duration of the block; append if ``old`` is empty."""
         path = self.package / name[8:] if name.startswith("PACKAGE/") else self.path / name
         before = path.read_text()
         if old:
@@ -49,10 +49,10 @@ class Installed:
 
 
 class Copy(Installed):
-    """A copy of a project. To programs, /about also tells the version of ``tiny``, which it needs."""
+    """A copy of a project. The JSON of /about also gives the version of its dependency ``tiny``."""
 
     def __init__(self, project: Project, folder: Path) -> None:
-        """Copy it, with a virtual environment that has all that is installed in the other one."""
+        """Copy the project, and create a virtual environment with the same packages."""
         path = folder / project.path.name
         super().__init__(path, path / "src" / project.package)
         left = (".venv", ".env", "data", "uploads", "run", ".*_cache", "__pycache__")
@@ -76,7 +76,7 @@ class Copy(Installed):
         edit(overview, "PACKAGES = (", 'PACKAGES = ("tiny", ')
 
     def install(self, version: str) -> None:
-        """Install a version of ``tiny``, and COMPILED anew, in place of what is there."""
+        """Install a version of ``tiny`` and reinstall COMPILED, replacing the current files."""
         for old in (*self.library.glob("tiny-*"), *self.library.glob(COMPILED)):
             shutil.rmtree(old)
         shutil.copytree(self.other / COMPILED, self.library / COMPILED)
@@ -89,7 +89,7 @@ class Copy(Installed):
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    """Replace the first of these texts in a file."""
+    """Replace the first occurrence of a text in a file."""
     text = path.read_text()
     assert old in text, f"{path}: {old}"
     path.write_text(text.replace(old, new, 1))
@@ -129,7 +129,7 @@ def update_dependency(copy: Copy) -> None:
 
 
 def told(base: str) -> dict[str, str]:
-    """Return what /about tells programs."""
+    """Return the JSON of /about."""
     with client() as http:
         answer = http.get(f"{base}/about", headers={"Accept": "application/json"})
         assert answer.status_code == 200

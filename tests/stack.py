@@ -1,4 +1,4 @@
-"""nginx and the project's processes under supervisord, started by the project's own script."""
+"""nginx and the project's processes under supervisord, started with the project's own script."""
 
 import json
 import os
@@ -32,20 +32,20 @@ from load import load
 from workers import customized
 
 TOKEN = "a-token-of-the-tests-that-is-long-enough"
-"""For API_TOKENS."""
+"""Value of API_TOKENS."""
 UNPRIVILEGED = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
-"""Runs a command as root without its user id and capabilities, but with access to its files."""
+"""Command prefix that drops root's user id and capabilities but keeps access to its files."""
 
 
 def beside(server: Server) -> list[str]:
-    """Return what comes before a command that the user of UNPRIVILEGED is to run."""
+    """Return the prefix for a command that the user of UNPRIVILEGED runs."""
     enter = ["nsenter", f"--target={server.process.pid}", "--user", "--preserve-credentials", "--"]
     return enter if os.geteuid() == 0 else []
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack, and where it runs."""
+    """A running stack and its folders."""
 
     project: Project
     server: Server
@@ -71,7 +71,7 @@ class Stack:
         )
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a target of the project's Makefile, as the user of the stack."""
+        """Run a target of the project's Makefile as the user of the stack."""
         return subprocess.run(
             [*beside(self.server), "make", *arguments],
             cwd=self.project.path,
@@ -82,7 +82,7 @@ class Stack:
         )
 
     def pids(self) -> dict[str, int]:
-        """Return the processes of supervisord, nginx included, by name; 0 for one that is down."""
+        """Return the process ids of supervisord's programs by name; 0 for one that is down."""
         pids = {}
         for line in self.control("status").stdout.splitlines():
             pid = re.search(r" pid (\d+),", line)
@@ -90,11 +90,11 @@ class Stack:
         return pids
 
     def members(self) -> dict[str, int]:
-        """Return the application's own processes, as pids() does."""
+        """Return the process ids of the application's programs by name, as pids() does."""
         return {name: pid for name, pid in self.pids().items() if name != "nginx"}
 
     def workers(self) -> set[int]:
-        """Return the processes that serve: gunicorn's workers, or the members of the pool."""
+        """Return the process ids of gunicorn's workers, or of the members of the pool."""
         members = self.members()
         if "app" not in members:
             return set(members.values())
@@ -102,9 +102,9 @@ class Stack:
         return {worker for master in masters for worker in children(master)}
 
     def kill_under_load(self, pid: int) -> None:
-        """Kill a process while requests come, and wait until there are as many workers as before.
+        """Kill a process under load, and wait until there are as many workers as before.
 
-        Raises AssertionError if more is lost than what they were handling.
+        Raise AssertionError if more requests fail than the process was handling.
         """
         count = len(self.workers())
         with load([self.port], "/", "/echo") as clients:
@@ -113,11 +113,11 @@ class Stack:
             wait_for(lambda: pid not in self.server.group(), "the process to end")
             wait_for(lambda: len(self.workers() - {0}) == count, "other workers")
             clients.wait_for_all(4, 50)
-        # Each of the eight clients may have had a request under way.
+        # Each of the eight clients may have had a request in progress.
         assert len(clients.failures) <= 8, clients.failures
 
     def reconfigure_nginx(self, pattern: str, replacement: str) -> None:
-        """Replace a part of the site's configuration, at least once, and make nginx load it."""
+        """Replace at least one match in the site's configuration, and make nginx reload it."""
         conf = self.run / "site.conf"
         text, count = re.subn(pattern, replacement, conf.read_text())
         assert count, pattern
@@ -125,29 +125,29 @@ class Stack:
         os.kill(int((self.run / "nginx.pid").read_text()), signal.SIGHUP)
 
     def lines(self) -> list[dict[str, object]]:
-        """Return the lines that nginx and the project have logged in JSON."""
+        """Return the JSON log lines of nginx and the project."""
         text = self.server.output().splitlines()
         return [json.loads(line) for line in text if line.startswith("{")]
 
     def access(self, path: str, by: str) -> list[dict[str, object]]:
-        """Return the lines of a path in an access log: nginx's, or the project's (``access``)."""
+        """Return the lines of a path in nginx's access log, or the project's (``access``)."""
         return [line for line in self.lines() if line["logger"] == by and line.get("path") == path]
 
     def wrote(self, path: str, by: str, count: int = 1) -> list[dict[str, object]]:
-        """Wait until there are so many lines of a path, and return them: supervisord is in between."""
+        """Wait for ``count`` lines of a path, which pass through supervisord, and return them."""
         wait_for(lambda: len(self.access(path, by)) >= count, f"{count} lines of {path} by {by}")
         return self.access(path, by)
 
 
 def children(pid: int) -> list[int]:
-    """Return the child processes, if the process is there."""
+    """Return the child processes, or an empty list if the process does not exist."""
     with suppress(OSError):
         return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
 
 
 def answers(port: int) -> bool:
-    """Return True if the project responds behind nginx."""
+    """Return True if the project responds through nginx."""
     try:
         answer = httpx.get(f"http://127.0.0.1:{port}/livez", trust_env=False, timeout=TIMEOUT)
     except httpx.TransportError:
@@ -163,11 +163,11 @@ def make_static(project: Project) -> None:
 
 @contextmanager
 def stack(project: Project, app_server: str, **environment: str) -> Iterator[Stack]:
-    """Start the project behind nginx, with the handlers of EXTRA, on a port of its own."""
+    """Start the project behind nginx, with the handlers of EXTRA, on a free port."""
     make_static(project)
-    with TemporaryDirectory() as name:  # whose path is short enough for the address of a socket
+    with TemporaryDirectory() as name:  # its path is short enough for a socket address
         folder = Path(name)
-        # Imported by every Python, as the servers are started by the project's own files.
+        # Every Python imports it, because the project's own files start the servers.
         (folder / "sitecustomize.py").write_text(customized(project.package))
         port = free_port()
         variables = PRODUCTION | {
@@ -191,7 +191,7 @@ def stack(project: Project, app_server: str, **environment: str) -> Iterator[Sta
                 lambda: len(list(found.run.glob("sockets/app*.sock"))) == count,
                 "a socket for each process",
             )
-            if app_server == "gunicorn":  # a test may break what a worker needs for its start
+            if app_server == "gunicorn":  # a test may break what a worker needs to start
                 wait_for(lambda: "all workers (" in server.output(), "all workers to be ready")
             yield found
 
@@ -199,7 +199,7 @@ def stack(project: Project, app_server: str, **environment: str) -> Iterator[Sta
 def ask(
     address: int | Path, head: str, body: bytes = b"", context: ssl.SSLContext | None = None
 ) -> tuple[int, Message, str]:
-    """Send a request to a port or a Unix socket, whose server may stop reading in the middle of it.
+    """Send a request to a port or a Unix socket; the server may stop reading halfway.
 
     Return status, headers and body of the response.
     """
@@ -221,14 +221,14 @@ def ask(
 
 
 def publish(http: httpx.Client, base: str, title: str) -> None:
-    """Publish news through the JSON API, with TOKEN."""
+    """Publish a news item through the JSON API, with TOKEN."""
     news = {"title": title, "body": "Hello.", "published_at": "2026-01-01T00:00:00Z"}
     sent = {"Authorization": f"Bearer {TOKEN}"}
     assert http.post(f"{base}/api/news", json=news, headers=sent).status_code == 201
 
 
 async def talk(base: str, context: ssl.SSLContext | bool = True) -> object:
-    """Send a ping over the WebSocket of a site, and return the response."""
+    """Send a ping over the WebSocket of a site, and return the reply."""
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(

@@ -1,4 +1,4 @@
-"""The admin in a real browser: signing in, files, and attacks from pages of other sites."""
+"""The admin in a real browser: sign-in, files, and attacks from pages of other sites."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from layout import assert_fits
 from needs import needs
 from playwright.sync_api import Browser, Locator, Page
 
-pytestmark = [needs("browser"), pytest.mark.xdist_group("admin")]  # which share a server
+pytestmark = [needs("browser"), pytest.mark.xdist_group("admin")]  # the tests share a server
 
 REFUSED = "Failed to load resource: the server responded with a status of 401 (Unauthorized)"
 
@@ -22,7 +22,7 @@ REFUSED = "Failed to load resource: the server responded with a status of 401 (U
 def site(
     installed: Project, account: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """The default project in production, standalone."""
+    """Serve the default project in production, standalone."""
     with serving(installed, tmp_path_factory.mktemp("admin"), account) as site:
         yield site
 
@@ -42,7 +42,7 @@ def upload(page: Page, name: str, content: bytes) -> None:
 
 @contextmanager
 def slow_network(page: Page) -> Iterator[None]:
-    """Let the page send 64 KiB a second; afterwards, as much as it can."""
+    """Limit the page's upload to 64 KiB per second inside the block."""
     network = page.context.new_cdp_session(page)
     network.send("Network.enable")
     limits = {"offline": False, "latency": 0, "downloadThroughput": -1}
@@ -84,7 +84,7 @@ def test_sign_in_upload_download_delete_and_sign_out(tab: Tab, site: Site) -> No
     assert page.get_by_text("There are no files yet.").is_visible()
 
     content = bytes(range(256)) * 4096 * 3
-    with slow_network(page):  # for as long as the bar is looked at
+    with slow_network(page):  # while the test checks the progress bar
         upload(page, "three MiB", content)
         bar = page.get_by_role("progressbar", name="Upload")
         wait_for(lambda: 0 < bar.evaluate("bar => bar.value") < 100, "the bar to move")
@@ -113,7 +113,7 @@ def test_sign_in_upload_download_delete_and_sign_out(tab: Tab, site: Site) -> No
     page.wait_for_url(f"{site.base}/admin/login")
     page.goto(f"{site.base}/admin/")
     assert page.url == f"{site.base}/admin/login?next=/admin/"
-    for _ in range(2):  # to the page after the sign-out, to the overview
+    for _ in range(2):  # first to the page after the sign-out, then to the overview
         page.go_back()
     assert page.url == f"{site.base}/admin/login?next=/admin/"
     assert page.locator("h1").inner_text() == "Sign in"
@@ -172,7 +172,7 @@ ATTACK = """<!doctype html><title>trying</title>
 
 
 class Attacker(BaseHTTPRequestHandler):
-    """Serves the attack at every URL."""
+    """Server that returns the attack page at every URL."""
 
     def __init__(self, page: str, *arguments: object) -> None:
         self.page = page.encode()
@@ -193,7 +193,7 @@ class Attacker(BaseHTTPRequestHandler):
 def test_page_of_another_site_cannot_post_or_open_a_websocket(
     host: str, tab: Tab, site: Site
 ) -> None:
-    """A site of another host, and one of another port of this host, which gets its cookies."""
+    """Try a site on another host, and one on another port of this host, which gets its cookies."""
     page = tab.page
     page.goto(f"{site.base}/admin/files/")
     sign_in(page)

@@ -1,4 +1,4 @@
-"""The answers: those that are refused, and those that must arrive as they were given."""
+"""The template's answers: invalid ones are refused, valid ones arrive unchanged in the project."""
 
 import ast
 import importlib.util
@@ -91,12 +91,12 @@ BAD = [
 def test_bad_answer_is_refused_in_one_sentence(
     key: str, answer: str, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process, as there are many; the next test runs the program."""
+    """Run cookiecutter in this process, as there are many cases; the next test runs the program."""
     folder = tmp_path / "deep" / "out"
     folder.mkdir(parents=True)
     config = tmp_path / "config.yaml"
     config.write_text(f"replay_dir: {tmp_path}/replay\n")
-    with pytest.raises(InvalidModeException) as error:  # which its main() prints
+    with pytest.raises(InvalidModeException) as error:  # its main() prints the message
         main.cookiecutter(
             str(ROOT),
             no_input=True,
@@ -128,7 +128,7 @@ def test_private_answer_of_a_config_file_is_refused(key: str, tmp_path: Path) ->
     done = cookiecutter(tmp_path / "deep/out", config=config)
     assert done.returncode == 1
     said = f"Leave out {key}: answers that begin with _ cannot be given.\n"
-    if key == "_extensions":  # which then refuse nothing: the hook does
+    if key == "_extensions":  # they then refuse nothing, but the hook does
         assert done.stderr == said
     else:
         assert (done.stdout, done.stderr) == (said, "")
@@ -177,7 +177,7 @@ def test_changed_replay_file_is_refused_and_an_unchanged_one_is_not(tmp_path: Pa
 def test_several_bad_answers_get_a_sentence_each_and_nothing_else(
     late: bool, tmp_path: Path
 ) -> None:
-    """Also where only the hook finds them."""
+    """The same holds for an answer that only the hook refuses."""
     (tmp_path / "out").mkdir()
     given = ["package_name=class", "author_email=x", "domain_name=y"]
     given += ["__checked=", "description=<< 7 * 7 >>"] if late else []
@@ -286,7 +286,7 @@ def test_free_text_arrives_as_typed(text: str, bake: Bake) -> None:
 
 
 def hostile_answers(**others: str) -> dict[str, str]:
-    """Return answers of which none is the default, but for the database."""
+    """Return answers that all differ from the defaults, except the database."""
     text = " ".join(HOSTILE[kind] for kind in ("quotes", "markup", "template", "emoji"))[:200]
     return {
         "project_name": HOSTILE["shell"],

@@ -1,4 +1,4 @@
-"""Auditors of the formats find nothing wrong in the baked files."""
+"""Baked files pass the auditors of their formats."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ ANSWERS = [
     {"project_slug": "A.b_c-9", "database": "none"},
     hostile_answers(database="postgresql"),
 ]
-"""Each with another database."""
+"""Answers for three projects, each with a different database."""
 AUDITS = [
     ("hadolint", "deploy/docker/Dockerfile"),
     ("shellcheck", "--external-sources", "deploy/*.sh", "deploy/*/*.sh"),
@@ -31,7 +31,7 @@ AUDITS = [
 
 @pytest.fixture(scope="module", params=ANSWERS, ids=["plain", "odd", "hostile"])
 def audited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project that was baked with these answers."""
+    """Bake a project with these answers."""
     return bake_into(tmp_path_factory.mktemp("audited") / "deep/out", **request.param)
 
 
@@ -72,7 +72,7 @@ def test_nginx_and_gixy_find_nothing(
         "nginx/nginx.conf",
         "nginx/site.conf",
     ]
-    with TemporaryDirectory() as run:  # whose path is short enough for the address of a socket
+    with TemporaryDirectory() as run:  # its path is short enough for a socket address
         variables = PRODUCTION | environment | {"RUN_FOLDER": run, "SERVICE_USER": getuser()}
         variables |= {"NGINX_ACCESS_LOG": str(tmp_path / "log")}
         subprocess.run(
@@ -92,7 +92,7 @@ def test_nginx_and_gixy_find_nothing(
 def test_nginx_accepts_two_sites_with_the_longest_package_names(
     bake: Bake, installed: Project
 ) -> None:
-    """The variables of a site begin with the name of the package."""
+    """Check that nginx's variables for a site begin with the name of the package."""
     with TemporaryDirectory() as run:
         for name in ("z" * 40, "y" * 40):
             project = bake(package_name=name)

@@ -22,12 +22,12 @@ from layout import assert_fits
 from needs import needs
 from playwright.sync_api import Browser, Error, Route
 
-pytestmark = [needs("browser"), pytest.mark.xdist_group("browser")]  # which share a server
+pytestmark = [needs("browser"), pytest.mark.xdist_group("browser")]  # the tests share a server
 
 
 @pytest.fixture(scope="module")
 def site(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The default project in production, standalone."""
+    """Serve the default project in production, standalone."""
     base = f"http://127.0.0.1:{(port := free_port())}"
     command = standalone(installed, "--port", str(port))
     log = tmp_path_factory.mktemp("site") / "log"
@@ -43,7 +43,7 @@ def test_pages_fit_into_wide_and_narrow_windows(tab: Tab, site: str) -> None:
         assert response.status == (404 if name == "missing" else 200)
         assert tab.page.locator("h1").count() == 1
         assert_fits(tab.page, name, screenshot=True)
-    # The browser reports the status 404 itself.
+    # The browser itself reports the status 404.
     assert [wrong for wrong in tab.wrong if "404 (Not Found)" not in wrong] == []
 
 
@@ -86,8 +86,8 @@ def test_content_security_policy_blocks_injected_scripts(tab: Tab, site: str) ->
     tab.page.route(f"{site}/", inject)
     tab.page.goto(f"{site}/")
     assert tab.page.evaluate("window.evil") is None
-    assert tab.page.locator("#theme").inner_text() == "Theme: system"  # ours runs
-    # Chromium lets no WebSocket connect to this host from a page that Playwright has fulfilled.
+    assert tab.page.locator("#theme").inner_text() == "Theme: system"  # our script runs
+    # Chromium refuses WebSockets to this host from a page that Playwright has fulfilled.
     (violation,) = [wrong for wrong in tab.wrong if "LOCAL_NETWORK_ACCESS" not in wrong]
     assert "Content Security Policy" in violation
 
@@ -115,7 +115,7 @@ def test_versioned_file_comes_from_the_cache_of_the_browser(tab: Tab, site: str)
 def developing(
     bake: Bake, installed: Project, tmp_path: Path
 ) -> Iterator[tuple[Project, Server, str]]:
-    """A project of its own under `make dev`, on free ports, with the tools of the installed one."""
+    """Run a new project under `make dev`, on free ports, with the installed project's tools."""
     project = bake()
     for path in (project.path / "pyproject.toml", *project.path.glob("requirements*.txt")):
         os.utime(path, (0, 0))  # older than the installation
@@ -123,7 +123,7 @@ def developing(
     url = f"http://localhost:{port}"
     ready = answers_at(f"{url}/livez")
     command = ["make", "dev", f"PORT={port}", f"VENV={installed.path}/.venv"]
-    source = str(project.path / "src")  # found before that of the installed one
+    source = str(project.path / "src")  # found before the source of the installed project
     with started(command, tmp_path / "log", ready, project.path, PYTHONPATH=source) as server:
         yield project, server, url
 
@@ -148,7 +148,7 @@ def test_changed_style_sheet_template_and_module_appear_on_the_open_page(
     sheet.write_text(sheet.read_text() + "\nh1 { color: rgb(1, 2, 3); }\n")
     colour = "getComputedStyle(document.querySelector('h1')).color === 'rgb(1, 2, 3)'"
     wait_for(lambda: tab.page.evaluate(colour), "the new colour")
-    assert tab.page.evaluate("window.unreloaded")  # the style sheet alone was replaced
+    assert tab.page.evaluate("window.unreloaded")  # only the style sheet was replaced
 
     assert tab.wrong == []
     template = source / "templates/index.html"
@@ -168,7 +168,7 @@ def test_changed_style_sheet_template_and_module_appear_on_the_open_page(
     assert tab.wrong == []
 
     tab.page.close()
-    server.stop(signal.SIGINT)  # leaves no process behind
+    server.stop(signal.SIGINT)  # leaves no process running
 
 
 def test_development_server_shows_an_exception_until_it_is_fixed(
@@ -182,7 +182,7 @@ def test_development_server_shows_an_exception_until_it_is_fixed(
     def shows(text: str) -> bool:
         try:
             tab.page.goto(url)
-        except Error:  # the server is being restarted
+        except Error:  # the server is restarting
             return False
         return text in tab.page.content()
 

@@ -1,4 +1,4 @@
-"""The gate of a baked project, ``make check``, for each Python, each database, and what was removed."""
+"""``make check`` of a baked project, for each Python, each database and removed features."""
 
 import json
 import os
@@ -35,7 +35,7 @@ UV = [sys.executable, "-m", "uv"]
 
 
 def interpreters() -> dict[str, str]:
-    """Return a program for every minor version from 3.11: those on the path, and pyenv's."""
+    """Return a program for every minor version from 3.11, found on the path and in pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [shutil.which(f"python3.{minor}") for minor in range(OLDEST, 30)]
     others = sorted(pyenv.glob("3.[1-9][0-9].*/bin/python"))
@@ -57,13 +57,13 @@ CASES = [
     (version, DATABASES[number % len(DATABASES)])
     for number, version in enumerate((OTHERS or [FIRST]) * len(DATABASES))
 ][: max(len(DATABASES), len(OTHERS))]
-"""Each Python but the first, and each database; the default project is checked with the first."""
+"""Every other Python, and every database. The default project is checked with the first Python."""
 
 
 def check(project: Project, version: str, *targets: str) -> None:
-    """Run targets in a project, and note which versions of its dependencies it got."""
+    """Run targets in a project, and note the versions of its dependencies."""
     variables = {"PYTHON": INTERPRETERS[version]}
-    if "coverage" not in targets:  # as other tests run at the same time
+    if "coverage" not in targets:  # other tests run at the same time, so one worker is enough
         variables["PYTEST_XDIST_AUTO_NUM_WORKERS"] = "1"
     output = project.make(*targets, **variables).stdout
     assert re.search(r"=+ \d+ passed in ", output), output[-1000:]
@@ -75,7 +75,7 @@ def check(project: Project, version: str, *targets: str) -> None:
 
 
 def remove(project: Project, feature: str, *paths: str) -> None:
-    """Remove a feature as the README of the project says."""
+    """Remove a feature as described in the project's README."""
     source = project.path / "src" / project.package
     for path in (source / feature, *(project.path / name for name in paths)):
         if path.is_dir():
@@ -91,7 +91,7 @@ def remove(project: Project, feature: str, *paths: str) -> None:
 
 
 def remove_news(project: Project) -> None:
-    """Remove the news and their table, as the README of the project says."""
+    """Remove the news feature and its table as described in the project's README."""
     how = project.readme().partition("To take the news out, delete ")[2]
     _, *paths, app = re.findall("`(.+?)`", how.partition("Then")[0])
     assert app == "app.py"
@@ -105,7 +105,7 @@ def remove_news(project: Project) -> None:
 
 @pytest.fixture(scope="module")
 def default(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A default project for the first Python, which tests restore when they change it."""
+    """Bake a default project for the first Python; tests that change it restore it."""
     folder = tmp_path_factory.mktemp("default") / "out"
     folder.mkdir()
     assert cookiecutter(folder).returncode == 0
@@ -114,7 +114,7 @@ def default(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture
 def changeable(default: Project, tmp_path: Path) -> Project:
-    """The default project as it was baked, with what is installed and cached."""
+    """Return the default project as baked, with its installed packages and caches."""
     (tmp_path / "out").mkdir()
     assert cookiecutter(tmp_path / "out").returncode == 0
     for name in ("src", "tests", "migrations"):
@@ -140,9 +140,9 @@ def test_project_that_has_grown_passes_its_check_without_admin(changeable: Proje
 
 @pytest.mark.xdist_group("default")
 def test_project_that_has_grown_passes_its_check_without_news(changeable: Project) -> None:
-    """And keeps what the owner has in the database."""
+    """The owner's data in the database also survives."""
     grow(changeable)
-    # Not left to the checks of what remains when the admin or the news is gone.
+    # Run here too: the check below runs without the admin or the news feature.
     both = [str(changeable.bin / "pytest"), "tests/admin/test_news.py"]
     done = subprocess.run(both, cwd=changeable.path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
@@ -157,7 +157,7 @@ def test_project_that_has_grown_passes_its_check_without_news(changeable: Projec
 
 
 def assert_answers_are_shown(project: Project, given: dict[str, str], log: Path) -> None:
-    """Read the answers back from the installed distribution, the data, and the page."""
+    """Read the answers back from the installed distribution, the data and the page."""
     metadata = subprocess.run(
         [
             *(project.bin / "python", "-c"),

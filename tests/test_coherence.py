@@ -1,4 +1,4 @@
-"""The files of deploy/ agree with one another, and with the settings they are rendered with."""
+"""The files of deploy/ agree with one another, and with the settings used to render them."""
 
 import configparser
 import re
@@ -14,7 +14,7 @@ import yaml
 from conftest import PRODUCTION, Project, clean_environment
 from needs import needs
 
-pytestmark = [needs("nginx"), pytest.mark.xdist_group("coherence")]  # which share what is rendered
+pytestmark = [needs("nginx"), pytest.mark.xdist_group("coherence")]  # they share the rendered files
 
 Render = Callable[..., str]
 FILES = [
@@ -28,7 +28,7 @@ FILES = [
 
 @cache
 def rendered(project: Project, **environment: str) -> dict[str, str]:
-    """Return the rendered files, by name."""
+    """Return the rendered files by name."""
     variables = PRODUCTION | {"RUN_FOLDER": "/run/test", "SERVICE_USER": getuser()} | environment
     with TemporaryDirectory() as folder:
         subprocess.run(
@@ -48,7 +48,7 @@ def render(installed: Project) -> Render:
 
 @cache
 def settings(project: Project, **environment: str) -> dict[str, float]:
-    """Return those settings of the application that are numbers."""
+    """Return the numeric settings of the application."""
     program = f"""
 from {project.package}.settings import Settings
 print({{key: float(value) for key, value in Settings() if isinstance(value, (int, float))}})
@@ -66,7 +66,7 @@ print({{key: float(value) for key, value in Settings() if isinstance(value, (int
 
 @cache
 def gunicorn(project: Project, **environment: str) -> dict[str, str]:
-    """Return gunicorn's configuration, as it prints it."""
+    """Return gunicorn's configuration, as gunicorn prints it."""
     command = [
         str(project.bin / "gunicorn"),
         "--config",
@@ -85,7 +85,7 @@ def gunicorn(project: Project, **environment: str) -> dict[str, str]:
 
 
 def one(pattern: str, text: str) -> str:
-    """Return the only match."""
+    """Return the only match. Raise an error if there are more or none."""
     (found,) = set(re.findall(pattern, text, re.MULTILINE))
     return str(found)
 
@@ -121,7 +121,7 @@ def test_supervisors_wait_longer_than_the_server_takes_to_stop(
 ) -> None:
     graceful = settings(installed, **given)["graceful_timeout"]
     master = int(gunicorn(installed, **given)["graceful_timeout"])
-    # Handlers, shielded work and periodic work have that long each.
+    # Handlers, shielded work and periodic work each have that much time.
     assert master > 3 * graceful
     nginx = int(one(r"worker_shutdown_timeout (\d+)s;", render("nginx/nginx.conf", **given)))
     assert nginx >= graceful
@@ -141,7 +141,7 @@ def test_systemd_unit_allows_migrations_to_finish_and_the_database_to_be_written
     env = (installed.path / "migrations/env.py").read_text()
     patience = float(one(r"^PATIENCE = (.+)$", env))
     unit = render("systemd/app.service")
-    # Enough to wait for another migration, and to run one.
+    # Enough to wait for another migration and then run one.
     assert one(r"^TimeoutStartSec=(.+)$", unit) == "1h"
     assert 2 * patience < 3600
     uploads, data = one(r"^ReadWritePaths=(.+)$", unit).split()
@@ -149,7 +149,7 @@ def test_systemd_unit_allows_migrations_to_finish_and_the_database_to_be_written
     unit = render("systemd/app.service", DATABASE_URL="sqlite:////tmp/of-the-tests/app.db")
     assert one(r"^ReadWritePaths=(.+)$", unit) == f"{uploads} /tmp/of-the-tests"
     assert one(r"^NoExecPaths=(.+)$", unit).startswith(f"{uploads} /tmp/of-the-tests ")
-    # In a folder of its own, as nothing in a writable folder can be executed.
+    # In its own folder, because nothing in a writable folder may be executed.
     for url in ("sqlite:///app.db", "sqlite:////app.db"):
         with pytest.raises(subprocess.CalledProcessError):
             render("systemd/app.service", DATABASE_URL=url)
@@ -227,12 +227,12 @@ def test_image_and_compose_use_the_same_ports_and_socket(
 def test_nginx_appends_to_forwarded_headers_only_where_the_application_can_tell(
     proxies: str, expected: dict[str, str], render: Render
 ) -> None:
-    """It reads them from the right, as far as it trusts the proxies that nginx trusts too."""
+    """The application reads them from the right, and trusts the same proxies as nginx."""
     variables = {"TRUSTED_PROXIES": proxies}
     site = render("nginx/site.conf", **variables)
     sent = dict(re.findall(r"proxy_set_header (Forwarded|X-Forwarded-\w+) (.+);", site))
     assert sent == {"Forwarded": '""'} | {f"X-Forwarded-{key}": expected[key] for key in expected}
-    # Each location inherits them, as it has none of its own.
+    # Every location inherits the headers, because none sets its own.
     assert not re.search(r"^ {8}proxy_set_header", site, re.MULTILINE)
     trusted = "unix,10.0.0.0/8" if proxies else "unix"
     for server in ("gunicorn", "pool"):
@@ -242,7 +242,7 @@ def test_nginx_appends_to_forwarded_headers_only_where_the_application_can_tell(
 
 
 def test_each_file_of_deploy_is_named_by_the_readme_or_another_file(installed: Project) -> None:
-    """A file that is not named is not used."""
+    """A file that nothing names is unused."""
     deploy = installed.path / "deploy"
     files = [path for path in deploy.rglob("*") if path.is_file() and path.suffix != ".pyc"]
     others = {path: path.read_text() for path in [*files, installed.path / "Makefile"]}
@@ -257,7 +257,7 @@ def test_each_file_of_deploy_is_named_by_the_readme_or_another_file(installed: P
 
 
 def test_no_script_reads_a_setting_by_itself(installed: Project) -> None:
-    """They ask the project, which knows .env and the defaults too."""
+    """Scripts query the project, which also reads .env and knows the defaults."""
     names = re.findall(
         r"^([A-Z_]+)=", (installed.path / ".env.example").read_text(), flags=re.MULTILINE
     )
@@ -269,5 +269,5 @@ def test_no_script_reads_a_setting_by_itself(installed: Project) -> None:
         for path in scripts
         for name in re.findall(rf"\$[({{]?({'|'.join(names)})\b", path.read_text())
     }
-    # Compose gives it by env_file alone, as there is no .env in the image.
+    # Compose passes it through env_file only, because the image has no .env.
     assert read == {("compose.yaml", "TRUSTED_PROXIES")}

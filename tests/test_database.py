@@ -36,7 +36,7 @@ from needs import needs
 from stack import Stack, publish, stack
 from workers import Workers, run, workers
 
-pytestmark = pytest.mark.xdist_group("database")  # which install one more project
+pytestmark = pytest.mark.xdist_group("database")  # the tests share one more installed project
 
 TOKEN = "a-token-of-the-tests-that-is-long-enough"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -44,7 +44,7 @@ HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 
 @pytest.fixture(scope="session")
 def on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project with PostgreSQL, installed once."""
+    """Bake and install the project with PostgreSQL, once."""
     folder = tmp_path_factory.mktemp("postgresql") / "out"
     folder.mkdir()
     done = cookiecutter(folder, "database=postgresql")
@@ -61,7 +61,7 @@ class Site:
     workers: Workers
     url: str
     server: Any = None
-    """The PostgreSQL, if it is one."""
+    """The PostgreSQL server, or None for SQLite."""
 
 
 POSTGRESQL = pytest.param("postgresql", marks=needs("initdb"))
@@ -72,7 +72,7 @@ def site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp(request.param)
-    with TemporaryDirectory() as data:  # only root may enter the tests' own folder
+    with TemporaryDirectory() as data:  # only root can enter the tests' own folder
         if request.param == "sqlite":
             project, server = request.getfixturevalue("installed"), None
             url = f"sqlite:///{data}/app.db"
@@ -83,7 +83,7 @@ def site(
             url = server.url()
         try:
             project.make("migrate", DATABASE_URL=url)
-            # On a busy machine, fifty writers wait for longer than a client would.
+            # On a busy machine, fifty writers wait longer than a client would.
             limit = f"{TIMEOUT:.0f}"
             variables = {
                 "DATABASE_URL": url,
@@ -99,14 +99,14 @@ def site(
 
 
 class Writers:
-    """Clients that write news without a pause, each with a new title, and count the responses."""
+    """Clients that create news items without pause, each with a new title; count the responses."""
 
     def __init__(self, site: Site, name: str) -> None:
         self.url = f"http://127.0.0.1:{site.workers.port}/api/news"
         self.name = name
         self.acknowledged: set[str] = set()
         self.answers: Counter[object] = Counter()
-        """By status; ``cut`` if the connection was lost."""
+        """Number of responses by status; ``cut`` counts lost connections."""
         self.stopped = threading.Event()
 
     async def _write(self, session: aiohttp.ClientSession, title: str) -> None:
@@ -125,7 +125,7 @@ class Writers:
             await asyncio.sleep(0.05)
 
     async def write(self, writers: int, each: int) -> None:
-        """Write so many titles; fewer when stopped."""
+        """Let each writer write ``each`` titles; fewer if stopped."""
 
         async def writer(number: int) -> None:
             for count in range(each):
@@ -141,7 +141,7 @@ class Writers:
             await asyncio.gather(*(writer(number) for number in range(writers)))
 
     async def found(self) -> list[str]:
-        """Return the titles in the database, of those that were written here."""
+        """Return the titles in the database that these clients wrote."""
         titles: list[str] = []
         page: str | None = self.url
         async with aiohttp.ClientSession(headers=HEADERS) as session:
@@ -154,7 +154,7 @@ class Writers:
 
     @contextmanager
     def writing(self, writers: int) -> Iterator[None]:
-        """Write, in a thread, while something else happens."""
+        """Write from a thread while the block runs."""
         thread = threading.Thread(target=lambda: asyncio.run(self.write(writers, 10**6)))
         thread.start()
         try:
@@ -164,12 +164,12 @@ class Writers:
             thread.join()
 
     def wait_for(self, answer: object) -> None:
-        """Wait until there are twenty more answers of a kind."""
+        """Wait for twenty more responses of a kind."""
         before = self.answers[answer]
         wait_for(lambda: self.answers[answer] >= before + 20, f"20 times {answer}")
 
     def check(self) -> None:
-        """Find every acknowledged title in the database, and none twice."""
+        """Check that the database has every acknowledged title exactly once."""
         found = run(self.found())
         assert len(set(found)) == len(found)
         assert self.acknowledged - set(found) == set()
@@ -251,7 +251,7 @@ def test_server_waits_for_postgresql_up_to_database_wait(
 
 
 def documented(project: Project, folder: Path, *programs: str) -> None:
-    """Run the commands of deploy/README.md that begin so, as this user and on the folder's database."""
+    """Run the matching commands of deploy/README.md as this user, on the folder's database."""
     readme = (project.path / "deploy/README.md").read_text()
     for program in programs:
         (command,) = re.findall(rf"^    runuser -u my-service -- ({program} .+)$", readme, re.M)
@@ -269,7 +269,7 @@ def titles(found: Stack) -> set[str]:
 def test_lost_file_takes_no_writes_and_its_copy_is_put_back_as_documented(
     installed: Project,
 ) -> None:
-    """And then has a revision of a newer version."""
+    """The database then has a revision of a newer version."""
     with TemporaryDirectory() as name:
         folder, file = Path(name), Path(name, "data/app.db")
         variables = {"DATABASE_URL": f"sqlite:///{file}", "API_TOKENS": TOKEN}

@@ -1,4 +1,4 @@
-"""`make demo`, from a clean checkout."""
+"""The target `make demo`, run in a clean checkout."""
 
 import re
 import signal

@@ -1,4 +1,4 @@
-"""Clients that disconnect, and those that only shut down their sending side."""
+"""Clients that disconnect, and clients that only shut down their sending side."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from nginx import nginx
 from workers import Workers, workers
 
 CLASSES = ["aiohttp.GunicornWebWorker", "aiohttp.GunicornUVLoopWebWorker"]
-pytestmark = pytest.mark.xdist_group("disconnect")  # which share a server
+pytestmark = pytest.mark.xdist_group("disconnect")  # the tests share a server
 
 PROXY = """
 server {{
@@ -25,7 +25,7 @@ server {{
 def site(
     request: pytest.FixtureRequest, installed: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Workers, Path]]:
-    """A worker of each class, and the folder of its Unix socket."""
+    """Run a worker of each class; yield it with the folder of its Unix socket."""
     folder = tmp_path_factory.mktemp("disconnect")
     options = ("--worker-class", request.param)
     with workers(installed, folder, *options, WEB_CONCURRENCY="1") as site:
@@ -33,7 +33,7 @@ def site(
 
 
 def connect(address: int | Path) -> socket.socket:
-    """Return a connection to a TCP port or a Unix socket."""
+    """Connect to a TCP port or a Unix socket."""
     if isinstance(address, int):
         return socket.create_connection(("127.0.0.1", address), TIMEOUT)
     connection = socket.socket(socket.AF_UNIX)
@@ -43,7 +43,7 @@ def connect(address: int | Path) -> socket.socket:
 
 
 def held(server: Server, connection: socket.socket, until: Path) -> Callable[[], bool]:
-    """Send a request that is held until the file exists; return a condition: that it is cancelled."""
+    """Send a request that waits for the file. Return a condition: that it was cancelled."""
     before = sum(line["event"] == "held" for line in lines(server))
     target = f"/held?until={until}"
     connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
@@ -55,7 +55,7 @@ def held(server: Server, connection: socket.socket, until: Path) -> Callable[[],
 
 
 def everything(connection: socket.socket) -> bytes:
-    """Return what the server sends until it closes the connection."""
+    """Return all bytes that the server sends until it closes the connection."""
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
@@ -79,7 +79,7 @@ def test_half_closed_client_gets_its_response(
 def test_half_closed_client_gets_its_response_when_all_comes_at_once(
     site: tuple[Workers, Path],
 ) -> None:
-    """The request and its end may be read in one go, before a handler begins."""
+    """A server may read the request and the end of the stream at once, before a handler starts."""
     found, folder = site
     for address in (found.port, folder / "server.sock"):
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""Whether tests run every command of a baked project's documents; most are in other files."""
+"""Tests that run the commands of a baked project's documents, or find the tests that do."""
 
 import os
 import pty
@@ -18,10 +18,10 @@ NOT_RUN = {
     "Deployment": "settings",
     "Compose": "test_image.py starts the containers of compose.yaml without Docker's compose",
 }
-"""Sections of deploy/README.md, and why their commands are not run as they are written."""
+"""Sections of deploy/README.md whose commands are not run as written, with the reasons."""
 COMMAND = re.compile("(make|curl|sudo) ")
 HERE = re.compile("make password |curl ")
-"""What the tests of this file run."""
+"""Commands that the tests of this file run."""
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql", "none"])
@@ -42,7 +42,7 @@ def test_every_command_is_run_by_a_test(database: str, bake: Bake) -> None:
         if program == "make":  # by Project.make(), started(), or check() of test_check.py
             run = rf'(make|check)\([^)]*"{target}"|"make", "{target}"|make {target}'
             assert HERE.match(command) or re.search(run, sources), command
-        elif program == "sudo":  # they make a database in the PostgreSQL of this host
+        elif program == "sudo":  # these commands create a database in this host's PostgreSQL
             assert database == "postgresql"
 
 
@@ -85,7 +85,7 @@ def test_make_password_asks_twice_and_prints_a_line_for_env(installed: Project) 
             while not shown.endswith(prompt):
                 shown += os.read(terminal, 1024)
             os.write(terminal, f"{PASSWORD}\n".encode())
-        with suppress(OSError):  # the end, on Linux
+        with suppress(OSError):  # end of file, on Linux
             while more := os.read(terminal, 1024):
                 shown += more
     os.close(terminal)

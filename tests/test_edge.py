@@ -40,7 +40,7 @@ from workers import run
 
 pytestmark = [
     needs("nginx", "openssl", "user namespaces"),
-    pytest.mark.xdist_group("edge"),  # which share two stacks
+    pytest.mark.xdist_group("edge"),  # the tests share two stacks
 ]
 
 CIPHERS = (
@@ -48,12 +48,12 @@ CIPHERS = (
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
     "DHE-RSA-AES128-GCM-SHA256:DHE-RSA-AES256-GCM-SHA384:DHE-RSA-CHACHA20-POLY1305"
 )
-"""Of Mozilla's intermediate profile 5.7, for TLS 1.2."""
+"""Ciphers of Mozilla's intermediate profile 5.7 for TLS 1.2."""
 
 
 @pytest.fixture(scope="module")
 def tls(installed: Project, account: str) -> Iterator[tuple[Stack, int]]:
-    """The project behind TLS, with the certificate that ``make certs`` makes, and the port of TLS."""
+    """Run the project behind TLS, with a certificate of ``make certs``; yield its TLS port too."""
     installed.make("certs")
     port = free_port()
     with TemporaryDirectory() as acme:
@@ -70,7 +70,7 @@ def tls(installed: Project, account: str) -> Iterator[tuple[Stack, int]]:
 
 @pytest.fixture(scope="module")
 def behind_a_proxy(installed: Project, account: str) -> Iterator[Stack]:
-    """The project without TLS, which trusts two proxies in front."""
+    """Run the project without TLS; it trusts two proxies in front of it."""
     variables = {"TRUSTED_PROXIES": "127.0.0.2,127.0.0.3", "ADMIN_USERS": account}
     with stack(installed, "gunicorn", **variables) as site:
         yield site
@@ -128,16 +128,16 @@ def test_admin_and_websocket_work_over_tls(tls: tuple[Stack, int]) -> None:
 
 
 def handshake(port: int, *options: str) -> str | None:
-    """Return the report of openssl about a connection; None if there is no connection."""
+    """Return openssl's report of a connection, or None if it cannot connect."""
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *options]
     done = subprocess.run(command, input="", capture_output=True, text=True, timeout=TIMEOUT)
     return done.stdout if done.returncode == 0 else None
 
 
 def accepted(port: int) -> dict[str, str]:
-    """Return every cipher for TLS 1.2 that the server accepts, with the report of openssl.
+    """Return every TLS 1.2 cipher that the server accepts, with openssl's report.
 
-    All are offered; the one that the server has chosen is not offered the next time.
+    The client offers all ciphers, and then leaves out each one that the server has chosen.
     """
     found: dict[str, str] = {}
     while True:
@@ -151,7 +151,7 @@ def accepted(port: int) -> dict[str, str]:
 
 
 def test_tls_has_mozillas_profile_with_an_ecdsa_key(tls: tuple[Stack, int]) -> None:
-    """Exactly its ciphers and curves are accepted, as far as they go with the key."""
+    """The server accepts exactly the ciphers and curves of the profile that this key supports."""
     _, port = tls
     assert set(accepted(port)) == {name for name in CIPHERS.split(":") if "ECDSA" in name}
     for curve in ("X25519", "prime256v1", "secp384r1"):
@@ -164,7 +164,7 @@ def test_tls_has_mozillas_profile_with_an_ecdsa_key(tls: tuple[Stack, int]) -> N
 
 @contextmanager
 def nginx_alone(project: Project, folder: Path, port: int, **environment: str) -> Iterator[Server]:
-    """Run nginx as the project configures it, with nothing behind it, and a port for TLS."""
+    """Run nginx as the project configures it, without a backend and with a port for TLS."""
     files = ["nginx/nginx.conf", "nginx/site.conf"]
     variables = {"RUN_FOLDER": str(folder), "SERVICE_USER": getuser(), **environment}
     subprocess.run(
@@ -180,7 +180,7 @@ def nginx_alone(project: Project, folder: Path, port: int, **environment: str) -
 
 
 def test_tls_has_mozillas_profile_with_an_rsa_key(installed: Project, tmp_path: Path) -> None:
-    """The other half of the ciphers is accepted, and DHE has the group of RFC 7919."""
+    """The server accepts the other half of the ciphers, and DHE uses the group of RFC 7919."""
     pair = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
     subprocess.run([*make, *pair], check=True, capture_output=True)
@@ -203,12 +203,12 @@ SLOW = 1000
 
 
 class SlowClients:
-    """Clients that never finish a request, and connect again whenever they are disconnected."""
+    """Clients that never finish a request, and reconnect whenever they are disconnected."""
 
     def __init__(self) -> None:
         self.connected: set[int] = set()
         self.disconnected: set[int] = set()
-        """Those that were disconnected at least once."""
+        """Numbers of the clients that were disconnected at least once."""
 
     async def _connect(self, number: int, port: int, begun: bytes, drips: bool) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -231,7 +231,7 @@ class SlowClients:
             self.disconnected.add(number)
 
     async def client(self, number: int, port: int, begun: bytes, drips: bool = False) -> None:
-        """Occupy a connection for ever, with the beginning of a request."""
+        """Occupy a connection forever with an incomplete request."""
         while True:
             with suppress(ConnectionError):
                 await self._connect(number, port, begun, drips)
@@ -239,11 +239,11 @@ class SlowClients:
 
 
 async def occupy(plain: int, redirecting: int, tls: int) -> None:
-    """Send slow clients to the ports of nginx until each was disconnected, and look at a page."""
+    """Run slow clients on nginx's ports until each was disconnected, and load a page."""
     slow = SlowClients()
     head = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
     body = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
-    # A third is silent, a third drips a header, and a third stops in the middle of a body.
+    # A third is silent, a third sends a header slowly, and a third stops in the middle of a body.
     kinds = [(plain, b"", False), (plain, head, True), (plain, body, False)] * (SLOW // 3)
     kinds += [(port, b"", False) for port in (redirecting, tls)]
     kinds += [(redirecting, head, False), (tls, b"\x16\x03", False)]
@@ -293,7 +293,7 @@ def test_forwarded_headers_of_another_proxy_are_trusted_from_its_address_only(
 
 
 CHAIN = "203.0.113.9, 127.0.0.3"
-"""From a client through two proxies: 127.0.0.3, and the peer, 127.0.0.2."""
+"""Value for a client behind two proxies: 127.0.0.3, and the peer, 127.0.0.2."""
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ CHAIN = "203.0.113.9, 127.0.0.3"
 def test_forwarded_lists_are_read_alike_directly_and_through_nginx(
     sent: list[tuple[str, str]], scheme: str | int | None, behind_a_proxy: Stack
 ) -> None:
-    """From the right, as far as the proxies are trusted; an element that counts may not be wrong."""
+    """Lists are read from the right through trusted proxies; elements that count must be valid."""
     site = behind_a_proxy
     headers = [(f"X-Forwarded-{name}", value) for name, value in sent]
     through = httpx.HTTPTransport(local_address="127.0.0.2")
@@ -374,7 +374,7 @@ def test_host_that_is_not_allowed_gets_421_on_every_port_and_path(
     with_tls, port = tls
     places: list[tuple[int, ssl.SSLContext | None]] = [
         (behind_a_proxy.port, None),
-        (with_tls.port, None),  # which redirects
+        (with_tls.port, None),  # redirects
         (port, trusting(with_tls)),
     ]
     challenge = "/.well-known/acme-challenge/x"
@@ -424,7 +424,7 @@ def test_probes_are_answered_under_any_name_and_without_one(
 
 
 NOT_TEXT = ["caf\udce9", "\udcff", "a\udcc3", "\udced\udca0\udc80", "\udcc0\udcaf", "\udcf5"]
-"""Bytes that are not UTF-8: cut off, a surrogate, overlong, too large."""
+"""Bytes that are not UTF-8: truncated, a surrogate, overlong, too large."""
 CONTROLS = ["\x7f", "\x9b31m", "a\u202eb", "\u2028", "\ufeff", "\U000e0041"]
 
 
@@ -437,7 +437,7 @@ def test_log_of_nginx_is_json_and_free_of_control_characters_whatever_is_sent(
         for name in ("User-Agent", "Referer", "Host", "X-Forwarded-For", "X-Request-ID"):
             host = "" if name == "Host" else "Host: localhost\n"
             ask(site.port, f"GET /static/site.css?{number}{name} HTTP/1.1\n{host}{name}: {text}\n")
-        # What nginx would quote in its error log.
+        # nginx would quote these in its error log.
         ask(site.port, f"GET /static/%0a%1b%c2%9b HTTP/1.1\nHost: localhost\nReferer: {text}\n")
         ask(site.port, f"GET /static/site.css?{number}{text} HTTP/1.1\nHost: localhost\n")
     ask(site.port, "GET /static/site.css?last HTTP/1.1\nHost: localhost\n")
@@ -459,7 +459,7 @@ def test_log_of_nginx_is_json_and_free_of_control_characters_whatever_is_sent(
 
 
 def test_link_among_uploads_is_not_followed(behind_a_proxy: Stack, tmp_path: Path) -> None:
-    """Neither in place of a file, nor of its folder."""
+    """Links are not followed, whether they replace a file or its folder."""
     site = behind_a_proxy
     (tmp_path / "content").write_text("a file of somebody else")
     with client() as http:
@@ -514,11 +514,11 @@ ERRORS = {
     "nothing behind": (502, f"GET /about HTTP/1.1\n{HOST}"),
     "another HTTP": (505, f"GET / HTTP/4.0\n{HOST}"),
 }
-"""Requests that nginx itself responds to with an error, all but those that take several."""
+"""Requests that nginx itself rejects with an error, except those that take several requests."""
 
 
 def assert_is_ours(answer: tuple[int, Message, str], status: int) -> None:
-    """Assert that an error has the project's page, or its document if nobody asked for a page yet."""
+    """Assert that an error has the project's page, or its JSON document if Accept was not read."""
     found, headers, text = answer
     assert found == status, text
     assert headers["X-Request-ID"] in text
@@ -536,7 +536,7 @@ def assert_is_ours(answer: tuple[int, Message, str], status: int) -> None:
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
-    """Return an empty folder, whose path is short enough for the address of a socket."""
+    """Yield an empty folder whose path is short enough for a socket address."""
     with TemporaryDirectory() as name:
         yield Path(name)
 
@@ -568,7 +568,7 @@ def test_every_error_of_nginx_itself_has_the_page_of_the_project(
         not_a_file.bind(str(folder / "socket"))
         for status, head in ERRORS.values():
             assert_is_ours(ask(port, head, context=context), status)
-            # The other port redirects what is well-formed.
+            # The other port redirects well-formed requests.
             found = ask(plain, head)
             if status in {400, 414, 421, 431, 501, 505} or ACME in head:
                 assert_is_ours(found, status)
@@ -579,7 +579,7 @@ def test_every_error_of_nginx_itself_has_the_page_of_the_project(
             statuses.append(answer[0])
         assert set(statuses) == {502}
         assert_is_ours(answer, 429)
-        # Then something is there that never responds.
+        # Next, something listens but never responds.
         silent.bind(f"{name}/sockets/app.sock")
         silent.listen()
         conf = Path(name, "site.conf")
@@ -594,7 +594,7 @@ def test_every_error_of_nginx_itself_has_the_page_of_the_project(
 
 def test_commands_for_a_rehearsal_of_tls_serve_it(installed: Project, tmp_path: Path) -> None:
     certs, rehearse, ask_for_one, *settings = sections(installed, DEPLOY)["TLS"]
-    assert ask_for_one.startswith("certbot ")  # which asks the servers of Let's Encrypt
+    assert ask_for_one.startswith("certbot ")  # it contacts the servers of Let's Encrypt
     explained = (installed.path / ".env.example").read_text()
     assert settings
     assert all(f"{line.partition('=')[0]}=" in explained for line in settings)
@@ -617,7 +617,7 @@ def test_commands_for_a_rehearsal_of_tls_serve_it(installed: Project, tmp_path: 
 def test_make_rehearse_serves_reloads_and_shows_nginxs_error_page(
     installed: Project, tmp_path: Path, tab: Tab
 ) -> None:
-    """As a developer starts it, but for the port."""
+    """Started as a developer starts it, except for the port."""
     port = free_port()
     base = f"http://localhost:{port}"
     command = [*UNPRIVILEGED, "make", "rehearse"]

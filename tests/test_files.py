@@ -1,4 +1,4 @@
-"""The fast tier: what is in the files that are baked, for every combination of the choices."""
+"""Fast checks of the baked files, for every combination of the choices."""
 
 import itertools
 import re
@@ -13,7 +13,8 @@ import pytest
 from conftest import ROOT, Bake, Project, answers, cookiecutter
 from needs import needs
 
-pytestmark = [pytest.mark.quick, pytest.mark.xdist_group("files")]  # which share what is baked
+# the tests share the baked projects
+pytestmark = [pytest.mark.quick, pytest.mark.xdist_group("files")]
 
 TEMPLATE = ROOT / "<<cookiecutter.project_slug>>"
 RUFF = [sys.executable, "-m", "ruff"]
@@ -37,7 +38,7 @@ def texts(project: Project) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def combinations(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Project]:
-    """Bakes a combination when it is first asked for."""
+    """Return a function that bakes a combination on its first use."""
 
     @cache
     def combination(**given: str) -> Project:
@@ -70,7 +71,7 @@ def test_files_end_with_one_newline_and_have_no_double_blank_lines(combination: 
         assert text.endswith("\n"), name
         assert not text.endswith("\n\n"), name
         assert not re.search(r"[ \t]$", text, re.MULTILINE), name
-        if not name.endswith((".py", ".mako")):  # where the formatter wants them
+        if not name.endswith((".py", ".mako")):  # the formatter puts them there
             assert "\n\n\n" not in text, name
 
 
@@ -107,7 +108,7 @@ def test_unbaked_template_passes_ruff() -> None:
 def test_two_bakes_with_the_same_answers_are_identical(
     database: str, combinations: Callable[..., Project], bake: Bake
 ) -> None:
-    """Once by arguments, and once by typing."""
+    """Bake once with arguments, and once with typed answers."""
     given = {"database": database, "license": "MIT"}
     assert files(combinations(**given)) == files(bake(**given))
 
@@ -150,7 +151,7 @@ def test_every_answer_appears_in_the_project(bake: Bake) -> None:
 
 
 def test_baked_files_are_those_tracked_by_git(combinations: Callable[..., Project]) -> None:
-    """Caches and notes in the template's folder do not end up in a project."""
+    """Caches and notes in the template's folder must not end up in a project."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", TEMPLATE.name],
         cwd=ROOT,
@@ -169,7 +170,7 @@ def test_baked_files_are_those_tracked_by_git(combinations: Callable[..., Projec
         for answer in CHOICES["database"]
     }
     assert set.union(*baked.values()) == names
-    own = {answer: names - baked[answer] for answer in baked}  # what it has not
+    own = {answer: names - baked[answer] for answer in baked}  # files that the project lacks
     assert {name for name in own["sqlite"] | own["postgresql"] if "postgresql" not in name} == {
         name for name in own["postgresql"] if "sqlite" in name
     }
@@ -185,7 +186,7 @@ def test_other_databases_are_not_mentioned(combinations: Callable[..., Project])
     for answer, pattern in others.items():
         for name, text in texts(combinations(database=answer, license="MIT")).items():
             if name.endswith((".py", "deploy/README.md")) and answer != "none":
-                continue  # where they are compared
+                continue  # these files compare the databases
             found = re.search(pattern, text, re.IGNORECASE)
             assert not found, (answer, name, found)
 
@@ -194,7 +195,7 @@ def test_other_databases_are_not_mentioned(combinations: Callable[..., Project])
 def test_license_answer_changes_only_three_files(
     database: str, combinations: Callable[..., Project]
 ) -> None:
-    """So what passes its check with one licence does so with any."""
+    """A project that passes its check with one licence therefore passes with any."""
     kinds = CHOICES["license"]
     several = [files(combinations(database=database, license=each)) for each in kinds]
     names = {name for name in several[0] if len({each[name] for each in several}) > 1}
@@ -243,7 +244,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 def test_missing_packages_are_named_where_they_cannot_be_installed(
     target: str, status: int, tmp_path: Path
 ) -> None:
-    """With a path on which there are neither the programs, nor apt-get, nor sudo."""
+    """Run it with a path that has neither the programs, nor apt-get, nor sudo."""
     for program in ("grep", "sh"):
         found = shutil.which(program)
         assert found
@@ -253,7 +254,8 @@ def test_missing_packages_are_named_where_they_cannot_be_installed(
     ldconfig.write_text("#!/bin/sh\n")
     ldconfig.chmod(0o755)
     script = (ROOT / "tests/system-packages.sh").read_text()
-    script = script.replace("[ -e /usr/lib/nginx/modules/", "[ -e /")  # or it is found
+    # otherwise the script finds it
+    script = script.replace("[ -e /usr/lib/nginx/modules/", "[ -e /")
     script = script.replace("/usr/lib/postgresql/*/bin", "/no/such/folder")
     assert script.count(':/usr/sbin:/sbin"') == 1
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The images: built by podman on a base of the tests' own, and run with nothing that may be written."""
+"""The images: built with podman on a base image of the tests, and run with read-only files."""
 
 import asyncio
 import json
@@ -51,16 +51,16 @@ VOLUMES = ["--tmpfs=/app/run", "--volume=uploads:/app/uploads", "--volume=kept:/
 LIMITS = ["nofile=20000:20000", "nproc=4096:4096"]
 NUMBERS = count(1)
 TAG = "3.13-slim-bookworm"
-"""Of the base, as the Dockerfile has it; the tests' own has the Python that runs the tests."""
+"""Tag of the Dockerfile's base image. The tests' own base has the Python that runs the tests."""
 CONNECTED = "Context impl SQLiteImpl."
 UPGRADED = "Running upgrade  -> 0001, News."
-"""What Alembic says."""
+"""Log message of Alembic."""
 BUILD = {"BUILDAH_FORMAT": "docker", "BUILDAH_ISOLATION": "chroot"}
-"""What podman is told by the environment: HEALTHCHECK is Docker's, and root may be in a container."""
+"""Environment of podman: Docker's format, for HEALTHCHECK, and builds as root in a container."""
 
 
 class Engine:
-    """podman, with a storage of its own."""
+    """podman, with its own storage."""
 
     def __init__(self, folder: Path) -> None:
         self._command = [
@@ -72,16 +72,16 @@ class Engine:
 
     @property
     def command(self) -> str:
-        """The command, as a shell has it."""
+        """The command, quoted for a shell."""
         return shlex.join(self._command)
 
     def ask(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        """Run podman, and return how that ended."""
+        """Run podman, and return the completed process."""
         command = [*self._command, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
     def __call__(self, *arguments: object) -> str:
-        """Run podman and return what it says. Raises AssertionError when it fails."""
+        """Run podman, and return its output. Raise AssertionError if it fails."""
         done = self.ask(*arguments)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         return done.stdout.strip()
@@ -93,7 +93,7 @@ class Engine:
 
     @contextmanager
     def content(self, image: str) -> Iterator[Path]:
-        """Show an image's files, in a folder that is there for as long."""
+        """Mount the files of an image, and yield their folder."""
         try:
             yield Path(self("image", "mount", image))
         finally:
@@ -102,7 +102,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Container:
-    """One that runs, in the network of the host."""
+    """A running container, in the network of the host."""
 
     engine: Engine
     name: str
@@ -114,12 +114,12 @@ class Container:
         return f"http://127.0.0.1:{self.port}"
 
     def log(self) -> str:
-        """Return what it has written to its standard output and error."""
+        """Return its standard output and error so far."""
         done = self.engine.ask("logs", self.name)
         return done.stdout + done.stderr
 
     def lines(self, path: str, by: str) -> list[dict[str, object]]:
-        """Return the lines of a path in an access log: nginx's, or the project's (``access``)."""
+        """Return the lines of a path in nginx's access log, or the project's (``access``)."""
         return [line for line in self.said(by) if line.get("path") == path]
 
     def said(self, by: str) -> list[dict[str, object]]:
@@ -128,26 +128,26 @@ class Container:
         return [line for line in found if line["logger"] == by]
 
     def migrations(self) -> list[object]:
-        """Return what Alembic has done: it connects, and upgrades what is not up to date."""
+        """Return Alembic's log messages: it connects, and runs the pending migrations."""
         events = [line["event"] for line in self.said("alembic.runtime.migration")]
         return [event for event in events if event != "Will assume transactional DDL."]
 
     def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in it."""
+        """Run a command in the container."""
         return self.engine.ask("exec", self.name, *command)
 
     def control(self, *arguments: str) -> str:
-        """Ask its supervisord."""
+        """Run supervisorctl in the container."""
         return self.execute("supervisorctl", "-c", "run/supervisord.conf", *arguments).stdout
 
     def processes(self) -> dict[int, str]:
-        """Return the processes that the host sees, with their commands."""
+        """Return the commands of its processes, by process id on the host."""
         rows = self.engine("top", self.name, "hpid", "args").splitlines()
-        # One that has just ended has a question mark.
+        # A process that has just ended has a question mark.
         return {int(row.split()[0]): row for row in rows if row[0].isdigit()}
 
     def healthy(self) -> bool:
-        """Do what the image's HEALTHCHECK does."""
+        """Run the check of the image's HEALTHCHECK, and return True if it succeeds."""
         image = self.engine("inspect", "--format={{.Image}}", self.name)
         (found,) = json.loads(self.engine("image", "inspect", image))
         kind, *command = found["Healthcheck"]["Test"]
@@ -159,7 +159,7 @@ class Container:
         self.engine("kill", f"--signal={name}", self.name)
 
     def wait(self) -> int:
-        """Return the exit status, once it has ended."""
+        """Wait until it ends, and return the exit status."""
         return int(self.engine("wait", self.name))
 
 
@@ -167,9 +167,9 @@ class Container:
 def container(
     engine: Engine, image: str, *options: str, port: int, env: Mapping[str, str]
 ) -> Iterator[Container]:
-    """Start a container, which is removed in the end."""
+    """Start a container, and remove it at the end."""
     name = f"test-{next(NUMBERS)}"
-    # The engine's own limits may be more than this machine's.
+    # The engine's own limits may exceed this machine's.
     options += tuple(f"--ulimit={limit}" for limit in LIMITS)
     options += tuple(f"--env={key}={value}" for key, value in env.items())
     places = ("--network=host", "--log-driver=k8s-file", f"--name={name}")
@@ -182,7 +182,7 @@ def container(
 
 @contextmanager
 def serving(engine: Engine, image: str, *options: str, **env: str) -> Iterator[Container]:
-    """Start a container with PORT, if no other is named, and wait until it answers there."""
+    """Start a container with a free PORT, unless one is given, and wait until it responds there."""
     port = int(env.get("LISTEN_PORT") or free_port())
     local = {"PORT": str(port), "LISTEN_ADDRESS": "127.0.0.1", "HOST": "127.0.0.1"}
     env = PRODUCTION | local | {"DRAIN_TIMEOUT": "2"} | env
@@ -197,13 +197,13 @@ def serving(engine: Engine, image: str, *options: str, **env: str) -> Iterator[C
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """podman, with the base of the images in its storage."""
+    """Return podman, with the base of the images in its storage."""
     with TemporaryDirectory(prefix="image-") as name:
         folder = Path(name)
         engine = Engine(folder)
         environment = (f"--change=ENV PATH={PATH}", f"--change=ENV SSL_CERT_FILE={BUNDLE}")
         try:
-            # Which podman takes for python:TAG.
+            # podman uses it as python:TAG.
             engine("import", *environment, base(), f"localhost/python:{TAG}")
             yield engine
         finally:
@@ -222,7 +222,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 @pytest.fixture(scope="module")
 def images(engine: Engine, project: Project) -> dict[str, str]:
-    """Both images, by the names of their stages."""
+    """Build both images, and return them by the names of their stages."""
     told = project.make("image", f"ENGINE={engine.command}", **BUILD).stdout
     options = ["--file=deploy/docker/Dockerfile", "--layers", "--target=app"]
     options += ["--build-arg=VERSION=0.1.0", "--build-arg=REVISION=unknown"]
@@ -242,7 +242,7 @@ def account(engine: Engine, images: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def extra(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Options that add the handlers of EXTRA, by a module that every Python imports."""
+    """Return options that add the handlers of EXTRA, with a module that every Python imports."""
     folder = tmp_path_factory.mktemp("extra")
     folder.chmod(0o755)
     (folder / "sitecustomize.py").write_text(customized("my_service"))
@@ -253,7 +253,7 @@ def extra(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def mounted(
     engine: Engine, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Installed, list[str]]:
-    """What a release changes in an image, and options that mount it in the place of the image's own."""
+    """Return the parts of an image that a release changes, and options that mount them over it."""
     folder = tmp_path_factory.mktemp("mounted")
     with engine.content(images["site"]) as content:
         (package,) = content.glob("app/.venv/lib/*/site-packages/my_service")
@@ -277,7 +277,7 @@ def site(
     extra: list[str],
     mounted: tuple[Installed, list[str]],
 ) -> Iterator[Container]:
-    """nginx and gunicorn in one container, where only what has to can be written to."""
+    """Run nginx and gunicorn in one container, with as few writable paths as possible."""
     env = {"ADMIN_USERS": account, "MAX_UPLOAD_SIZE": "11MiB"}
     with serving(engine, images["site"], *LOCKED, *VOLUMES, *extra, *mounted[1], **env) as found:
         yield found
@@ -357,7 +357,7 @@ def test_nothing_that_builds_is_in_the_images(
         assert not programs & builders
         packages = {path.name for path in content.rglob("site-packages/*")}
         assert not {"pip", "uv", "hatchling", "pytest", "mypy"} & packages
-        # What was made while it was built.
+        # Files made during the build.
         for kind in ("pyc", "br", "gz"):
             assert list(content.glob(f"app/.venv/lib/*/site-packages/my_service/**/*.{kind}"))
         assert not [path for path in content.rglob("*") if path.name.startswith(".env")]
@@ -396,7 +396,7 @@ def test_nobody_has_privileges(site: Container) -> None:
 def test_nothing_but_its_folders_can_be_written_to(site: Container) -> None:
     for folder in ("/", "/app", "/app/deploy", "/usr", "/var"):
         assert "Read-only file system" in site.execute("touch", f"{folder}/x").stderr
-    # And none was missed.
+    # And nothing else tried to write.
     assert not re.search("read-only file system", site.log(), re.IGNORECASE)
 
 
@@ -433,7 +433,7 @@ def test_all_logs_are_json_on_the_standard_output(site: Container) -> None:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     loggers = {line["logger"] for line in lines}
     assert {"nginx", "access", "gunicorn.error", "supervisord"} <= loggers
-    # nginx told of whoever asked before the application was there.
+    # nginx logs requests that arrived before the application was listening.
     loud = [line["event"] for line in lines if line["level"] not in {"debug", "info"}]
     told = re.compile(r".* connect\(\) to unix:/app/run/sockets/app.sock failed ")
     assert all(map(told.match, loud)), loud
@@ -447,7 +447,7 @@ def test_the_admin_keeps_files_and_nginx_sends_them(site: Container) -> None:
         cookie = http.cookies["session"]
     (line,) = site.lines(path, "access")
     assert line["bytes"] == 0
-    # What is too large is refused by nginx, and by the application when it is asked directly.
+    # nginx refuses a body that is too large, and so does the application when contacted directly.
     first = min(site.processes())
     head = f"POST /admin/files/ HTTP/1.1\nHost: 127.0.0.1:{site.port}\nOrigin: {site.base}\n"
     head += f"Cookie: session={cookie}\nContent-Type: multipart/form-data; boundary=x\n"
@@ -464,14 +464,14 @@ def test_a_websocket_is_passed_through(site: Container) -> None:
 
 
 def reload(project: Project, engine: Engine) -> None:
-    """Have the project find its containers and reload them."""
+    """Make the project find its containers and reload them."""
     project.make("reload", f"ENGINE={engine.command}")
 
 
 def test_no_request_is_lost_when_it_is_reloaded(
     site: Container, project: Project, engine: Engine, mounted: tuple[Installed, list[str]]
 ) -> None:
-    """With other code: all of gunicorn is replaced."""
+    """Reload with new code, which replaces all of gunicorn."""
     old = {pid for pid, args in site.processes().items() if "gunicorn" in args}
     for release in (rename_module, change_log, change_configuration):
         release(mounted[0])
@@ -496,7 +496,7 @@ def test_gunicorn_that_is_killed_is_replaced(site: Container) -> None:
 def test_the_variables_of_nginx_have_effect(
     engine: Engine, images: dict[str, str], account: str
 ) -> None:
-    """With nothing mounted, and no other limits: as ``docker run`` does without options."""
+    """Run it without mounts or other limits, like ``docker run`` without options."""
     env = {
         "ADMIN_USERS": account,
         "PORT": str(free_port()),
@@ -544,7 +544,7 @@ def test_prestart_is_read_before_the_server_starts(
 
 
 def test_the_database_is_brought_up_to_date_once(site: Container) -> None:
-    """Neither by each worker, nor again by what starts nginx."""
+    """Neither each worker nor the start of nginx migrates it again."""
     assert site.migrations() == [CONNECTED, UPGRADED]
     with client() as http:
         assert http.get(f"{site.base}/readyz").json() == {"status": "ready", "down": []}
@@ -553,7 +553,7 @@ def test_the_database_is_brought_up_to_date_once(site: Container) -> None:
 def test_the_database_outlives_the_containers_that_share_it(
     engine: Engine, images: dict[str, str]
 ) -> None:
-    """Two that start at once bring it up to date once."""
+    """Two containers that start at the same time migrate it once."""
     options = (*LOCKED, "--tmpfs=/app/run", "--volume=uploads:/app/uploads")
     options += ("--volume=shared:/app/data",)
     variables = PRODUCTION | {"HOST": "127.0.0.1", "API_TOKENS": TOKEN, "DRAIN_TIMEOUT": "2"}
@@ -581,12 +581,12 @@ def test_copy_of_the_database_is_put_back_as_documented(
     engine: Engine, images: dict[str, str], project: Project, tmp_path: Path
 ) -> None:
     make, start, copy, stop, restore, again = sections(project, DEPLOY)["One container"]
-    assert make == "make image"  # by which the images were built
+    assert make == "make image"  # the images were built with it
     found = Container(engine, "my-service", free_port())
     variables = PRODUCTION | {"API_TOKENS": TOKEN, "DRAIN_TIMEOUT": "2", "PORT": str(found.port)}
     settings = [f"{name}={value}\n" for name, value in variables.items()]
     (tmp_path / ".env.production").write_text("".join(settings))
-    # In the network of the host, within the limits of this machine.
+    # Run it in the network of the host, within the limits of this machine.
     options = " ".join(["--network=host", *(f"--ulimit={limit}" for limit in LIMITS)])
     docker = tmp_path / "docker"
     docker.write_text(
@@ -636,7 +636,7 @@ def test_a_wrong_setting_is_named(engine: Engine, images: dict[str, str]) -> Non
 def test_gunicorn_alone_on_the_port_of_a_platform(
     engine: Engine, images: dict[str, str], extra: list[str]
 ) -> None:
-    """As a user of the platform's choice."""
+    """Run it as an arbitrary user, chosen by the platform."""
     options = (*LOCKED, *extra, "--user=23456:23456")
     elsewhere = {"UPLOAD_FOLDER": "/tmp/uploads", "DATABASE_URL": "sqlite:////tmp/app.db"}
     with serving(engine, images["app"], *options, **elsewhere) as found:
@@ -656,7 +656,7 @@ def test_gunicorn_alone_on_the_port_of_a_platform(
 
 @pytest.fixture(scope="module")
 def rooted(engine: Engine, images: dict[str, str], account: str) -> Iterator[Container]:
-    """One that root has started, as on a host: in a folder for what runs that is root's alone."""
+    """Run a container as root, as on a host, with a run folder that only root can write to."""
     prepare = "rm -f prestart.sh && chmod 755 run && exec deploy/start.sh"
     options = ("--user=0:0", f"--entrypoint={json.dumps(['sh', '-c', prepare])}")
     variables = {"ADMIN_USERS": account, "SERVICE_USER": "app", "WEB_CONCURRENCY": "2"}
@@ -666,7 +666,7 @@ def rooted(engine: Engine, images: dict[str, str], account: str) -> Iterator[Con
 
 
 def test_root_gives_its_privileges_up(rooted: Container) -> None:
-    """All but nginx's master, supervisord and what writes its log are the service's."""
+    """Only nginx's master, supervisord and its log writer keep root's privileges."""
     owners = {
         args.split(maxsplit=1)[1]: int(Path(f"/proc/{pid}").stat().st_uid)
         for pid, args in rooted.processes().items()
@@ -707,11 +707,11 @@ for folder, _, _ in os.walk("/"):
             path.symlink_to(target)
             print(path)
 """
-"""As the service: put links to what only root may write in the place of all that root may open."""
+"""Script that the service runs: replace everything root may open with links to root's files."""
 
 
 def test_service_cannot_take_files_of_root(rooted: Container) -> None:
-    """Whatever the kernel makes of links in folders that all may write to."""
+    """This must hold whether or not the kernel protects links in world-writable folders."""
     home = rooted.execute("sh", "-c", "echo ~root").stdout.strip()
     rooted.execute("sh", "-c", f"umask 077; rm -f {home}/*; echo ours > {home}/old")
     rendered = rooted.execute("sh", "-c", "cat run/*.conf").stdout
@@ -722,13 +722,13 @@ def test_service_cannot_take_files_of_root(rooted: Container) -> None:
     names |= {"error.log", "access.log", "next", "trial.sock"}
     planted = rooted.execute(*service, "python", "-c", ATTACK, home, *names)
     paths = {Path(path) for path in planted.stdout.split()}
-    # It owns the folder for sockets, and nginx's workers what they keep for a moment: nothing else.
+    # The service owns only the folder for sockets, and nginx's workers own their temporary folders.
     folders = {path.parent for path in paths if path.is_relative_to("/app/run")}
     assert Path("/app/run/sockets") in folders
     allowed = re.compile(r"/app/run/(sockets|nginx_(body|proxy|fastcgi|scgi|uwsgi)(/\d+)*)")
     assert all(allowed.fullmatch(str(folder)) for folder in folders), folders
     assert {Path("/tmp"), Path("/app/data"), Path("/app/uploads")} < {path.parent for path in paths}
-    # All that root does again: reload, read the configuration, open the logs, and start.
+    # Everything that root repeats: reload, read the configuration, open the logs, start.
     commands = [
         "deploy/reload.sh",
         "supervisorctl -c run/supervisord.conf signal HUP site:nginx",
@@ -737,22 +737,22 @@ def test_service_cannot_take_files_of_root(rooted: Container) -> None:
     ]
     for command in commands:
         done = rooted.execute("sh", "-c", command)
-        # The service itself may not start, with such uploads.
+        # The service itself may fail to start, because of the links in the uploads.
         by_itself = "gunicorn ended with status" in done.stderr
         assert done.returncode == 0 or by_itself, done.stdout + done.stderr
     rooted.engine("restart", "--time=60", rooted.name)
     wait_for(answers_at(f"{rooted.base}/static/site.css"), "nginx to serve again")
     found = rooted.execute("sh", "-c", f"cd {home} && stat -c '%n %U %a' * && cat old").stdout
     assert found == "old root 600\nours\n"
-    # And root has left nothing where the service could have been before.
+    # And root has left nothing where the service could write before.
     places = " ".join(sorted({str(path.parent) for path in paths}))
     left = rooted.execute("sh", "-c", f"find {places} -mindepth 1 -maxdepth 1 -uid 0").stdout
     assert left == ""
-    rooted.engine("rm", "--force", "--time=0", rooted.name)  # as it would not reload
+    rooted.engine("rm", "--force", "--time=0", rooted.name)  # it would fail to reload
 
 
 def test_root_does_not_start_in_a_folder_of_others(engine: Engine, images: dict[str, str]) -> None:
-    """As that of the image is, for whichever user the platform chooses."""
+    """The image's folder is writable by others, for the user that a platform chooses."""
     variables = PRODUCTION | {"SERVICE_USER": "app"}
     with container(engine, images["site"], "--user=0:0", port=0, env=variables) as found:
         assert found.wait() == 1
@@ -760,9 +760,9 @@ def test_root_does_not_start_in_a_folder_of_others(engine: Engine, images: dict[
 
 
 async def stop_while_busy(base: str, containers: dict[Container, str]) -> tuple[str, int | None]:
-    """Stop all, by a signal each, with a request under way and a WebSocket open.
+    """Stop all containers with a signal each, during a request and with an open WebSocket.
 
-    Return what both got.
+    Return the results of both.
     """
     async with aiohttp.ClientSession() as session:
         connect = session.ws_connect(f"{base}/live", protocols=["live.v1"], origin=base)
@@ -785,7 +785,7 @@ def test_all_stop_gracefully(engine: Engine, images: dict[str, str], extra: list
 
 
 def options_of(service: dict[str, Any], env_file: Path) -> tuple[list[str], dict[str, str]]:
-    """Return what the engine is told of a service of compose.yaml: options, and the environment."""
+    """Return the engine's options and environment for a service of compose.yaml."""
     service = dict(service)
     for key in ("image", "build", "depends_on", "ports", "restart", "stop_grace_period"):
         service.pop(key, None)
@@ -815,7 +815,7 @@ def test_what_compose_runs(
     extra: list[str],
     tmp_path: Path,
 ) -> None:
-    """By hand, on the network of the host: nginx and the application in a container each."""
+    """Start nginx and the application in two containers without Compose, on the host's network."""
     settings = tmp_path / ".env.production"
     settings.write_text(
         f"SECRET_KEYS={SECRET}\nADMIN_USERS={account}\nAPI_TOKENS={TOKEN}\nDRAIN_TIMEOUT=2\n"

@@ -1,4 +1,4 @@
-"""Several workers: messages over the bus and WebSockets, announcements, and the log in the admin."""
+"""Several workers: bus messages, WebSockets, announcements, and the log in the admin."""
 
 import asyncio
 import os
@@ -30,13 +30,13 @@ class Listener:
                 self.changed.notify_all()
 
     async def have(self, count: int) -> None:
-        """Wait until so many numbers have come."""
+        """Wait until ``count`` numbers have arrived."""
         async with self.changed, asyncio.timeout(TIMEOUT):
             await self.changed.wait_for(lambda: len(self.numbers) >= count)
 
 
 class Audience:
-    """Listeners of known workers, and a publisher."""
+    """Listeners connected to known workers, and a publisher."""
 
     def __init__(self, site: Workers) -> None:
         self.site = site
@@ -45,7 +45,7 @@ class Audience:
         )
 
     async def listeners(self, worker: int, count: int) -> list[Listener]:
-        """Open so many WebSockets to a worker."""
+        """Open ``count`` WebSockets to a worker."""
         url = f"{self.site.base}/live"
         with self.site.only(worker):
             opened = (self.session.ws_connect(url, protocols=("live.v1",)) for _ in range(count))
@@ -61,9 +61,9 @@ class Audience:
 
 
 async def received(listeners: Iterable[Listener], *numbers: int) -> None:
-    """Wait until each listener has received these numbers; fail if it received any other.
+    """Wait until each listener has received exactly these numbers.
 
-    As they come in order, a number that comes twice is seen when the next one has come.
+    Messages arrive in order, so a duplicate is seen when the next number has arrived.
     """
     for each in listeners:
         await each.have(len(numbers))
@@ -102,12 +102,12 @@ def test_killed_worker_is_replaced_and_the_others_miss_no_message(
             os.kill(killed, signal.SIGKILL)
             async with asyncio.timeout(TIMEOUT):
                 await asyncio.gather(*(each.closed for each in cut))
-            await audience.publish(2)  # perhaps before the worker is replaced
+            await audience.publish(2)  # possibly before the worker is replaced
             await received(survivors, 1, 2)
             await asyncio.to_thread(site.wait_until_replaced, {killed}, set(before))
             (newcomer,) = site.pids() - set(before)
             assert site.pids() == {newcomer, *others}
-            assert len(list(site.bus.iterdir())) == 3  # the killed worker's socket is removed
+            assert len(list(site.bus.iterdir())) == 3  # the killed worker's socket was removed
             newly = await audience.listeners(newcomer, 20)
             for number in (3, 4):
                 await audience.publish(number)
@@ -125,7 +125,7 @@ def shows(page: Page, selector: str, text: str) -> None:
 
 
 def visit_each_worker(site: Workers, path: str) -> None:
-    """Send a request to each worker, whose process id is appended to the path."""
+    """Send a request to each worker; the path ends with the worker's process id."""
     for worker in site.pids():
         with site.only(worker), client() as http:
             assert http.get(f"{site.base}{path}{worker}").status_code == 200
@@ -185,4 +185,4 @@ def test_log_tail_log_level_and_announcement_reach_all_workers_and_pages(
         shows(visitor.page, "#live", "Live")
     context.close()
     for wrong in (*visitor.wrong, *admin.wrong):
-        assert "ERR_CONNECTION_REFUSED" in wrong  # while it was stopped
+        assert "ERR_CONNECTION_REFUSED" in wrong  # while the server was stopped

@@ -32,11 +32,11 @@ LOCKS = {
     "requirements-build.txt": ["--group", "build"],
     "requirements-dev.txt": ["--group", "dev"],
 }
-"""The lists of what is installed, and what each is made of."""
+"""Lock files, with the input files of each."""
 
 
 def locked(path: Path) -> dict[str, set[str]]:
-    """Return the distributions that a list names, with their versions."""
+    """Return the names of the distributions in a lock file, with their versions."""
     found: dict[str, set[str]] = {}
     for entry in re.split(r"\n(?=\S)", path.read_text()):
         if not entry.startswith("#"):
@@ -67,12 +67,12 @@ def test_locks_have_exactly_what_is_needed_with_hashes(database: str, bake: Bake
         assert [*found] == [
             *dict.fromkeys(re.findall(r"^([a-z0-9-]+)==", done.stdout, re.MULTILINE))
         ]
-        # They are installed together, so they agree.
+        # They are installed together, so they must agree.
         assert all(every.setdefault(each, found[each]) == found[each] for each in found)
 
 
 def distributions(project: Project) -> dict[str, str]:
-    """Return the distributions in the virtual environment of a project, with their versions."""
+    """Return the distributions in a project's virtual environment, with their versions."""
     command = [*UV, "pip", "list", "--format=json", "--python", str(project.bin / "python")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return {each["name"]: each["version"] for each in json.loads(done.stdout)}
@@ -89,7 +89,7 @@ def test_make_install_installs_nothing_that_is_not_locked(installed: Project) ->
 def test_make_production_installs_exactly_what_is_locked_for_production(
     bake: Bake, tmp_path: Path
 ) -> None:
-    """And the targets for production install nothing else; hashes that are wrong stop it."""
+    """Targets for production install nothing else, and a wrong hash stops them."""
     project = bake()
     for lock, name in (("requirements-build.txt", "hatchling"), ("requirements.txt", "aiohttp")):
         path = project.path / lock
@@ -117,7 +117,7 @@ def test_make_production_installs_exactly_what_is_locked_for_production(
     assert not programs & {"pip", "uv", "hatchling", "pytest", "ruff", "adev"}
     assert not (project.path / ".venv/build").exists()
     assert list(project.path.glob("src/my_service/static/*.br"))
-    # Again, in the same place: something that is not needed any more goes.
+    # Install again in the same place: distributions that are no longer needed are removed.
     command = [*UV, "pip", "install", "--quiet", "--python", str(project.bin / "python"), "six"]
     subprocess.run(command, check=True)
     shutil.copy(project.path / ".env.example", env_file)
@@ -129,7 +129,7 @@ def test_make_production_installs_exactly_what_is_locked_for_production(
 
 
 def start_as_documented(project: Project, folder: Path) -> None:
-    """Start servers by the commands of deploy/README.md, after ``make production static``."""
+    """Start servers with the commands of deploy/README.md, after ``make production static``."""
     documented = sections(project, DEPLOY)
     first, migrate, *alone = documented["One process"]
     assert [first, migrate] == documented["gunicorn"][:2]
@@ -152,7 +152,7 @@ def start_as_documented(project: Project, folder: Path) -> None:
 
 
 def part(lock: str, name: str) -> str:
-    """Return what a list has of a distribution."""
+    """Return the entry of a distribution in a lock file."""
     found = re.search(rf"^{name}==.*(\n    --hash=.*)+", lock, re.MULTILINE)
     assert found
     return found[0]
@@ -199,7 +199,7 @@ def test_one_test_alone_passes_without_coverage(installed: Project) -> None:
 
 @pytest.fixture(scope="module")
 def without_uv(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The default project, installed where uv is not on the path."""
+    """Install the default project without uv on the path."""
     folder = tmp_path_factory.mktemp("without-uv") / "out"
     folder.mkdir()
     assert cookiecutter(folder).returncode == 0

@@ -1,4 +1,4 @@
-"""News in a real browser: written in one window, seen in another that is not reloaded."""
+"""News in a real browser: edited in one window, shown in another window without a reload."""
 
 import signal
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from layout import assert_fits
 from needs import needs
 from playwright.sync_api import Browser, Page
 
-pytestmark = [needs("browser"), pytest.mark.xdist_group("news")]  # which share a server
+pytestmark = [needs("browser"), pytest.mark.xdist_group("news")]  # the tests share a server
 
 HOSTILE = """\
 <script>window.hacked = 1</script>
@@ -33,7 +33,7 @@ HOSTILE = """\
 def site(
     installed: Project, account: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """The project under gunicorn, with two workers, a database of its own and some news."""
+    """Run the project under gunicorn, with two workers, its own database and some news items."""
     folder = tmp_path_factory.mktemp("news")
     url = f"sqlite:///{folder}/app.db"
     installed.make("seed", DATABASE_URL=url)
@@ -97,7 +97,7 @@ def test_news_published_while_a_page_is_offline_appears_when_it_is_online_again(
     reader.goto(f"{site.base}/news")
     reader.get_by_text("Live", exact=True).wait_for()
     reader.context.set_offline(True)
-    site.server.process.send_signal(signal.SIGHUP)  # which closes the WebSocket
+    site.server.process.send_signal(signal.SIGHUP)  # closes the WebSocket
     reader.get_by_text("Offline").wait_for()
     write(tab.page, site, "Missed", "And seen.")
     reader.context.set_offline(False)
@@ -133,7 +133,7 @@ def test_pages_fit_into_wide_and_narrow_windows(tab: Tab, site: Site) -> None:
 
 
 def test_scripts_of_a_cached_page_run_after_a_304(tab: Tab, site: Site) -> None:
-    """A 304 has no nonce of its own, so the nonce of the cached page stays valid."""
+    """A 304 response has no nonce of its own, so the nonce of the cached page stays valid."""
     for _ in range(2):
         tab.page.goto(f"{site.base}/news")
         tab.page.get_by_text("Live", exact=True).wait_for()

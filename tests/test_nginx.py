@@ -73,7 +73,7 @@ def test_nginx_sends_downloads_with_the_headers_of_the_application(
         assert http.get(base + path).status_code == 401
         assert http.get(direct).status_code == 404
     statuses = [(line["status"], line["bytes"]) for line in access(server, path)]
-    assert statuses[:2] == [(200, 0), (200, 0)]  # nginx has sent the content
+    assert statuses[:2] == [(200, 0), (200, 0)]  # nginx sent the content
 
 
 CHAIN = """
@@ -102,7 +102,7 @@ server {{
 def test_client_and_scheme_are_found_behind_a_chain_of_proxies(
     installed: Project, account: str, tmp_path: Path
 ) -> None:
-    """From 127.0.0.2 through the outer nginx (127.0.0.3) and the inner one to a Unix socket."""
+    """Send requests from 127.0.0.2 via nginx at 127.0.0.3 and a second nginx to a Unix socket."""
     outer, inner = free_port(), free_port()
     base = f"http://127.0.0.1:{outer}"
     servers = CHAIN.format(outer=outer, inner=inner)
@@ -126,7 +126,7 @@ def test_client_and_scheme_are_found_behind_a_chain_of_proxies(
         assert not any(attribute.startswith("Domain") for attribute in attributes)
         page = http.get(f"{base}/admin/", headers={"Cookie": cookie})
         assert page.status_code == 200
-        # Under the name without the prefix, which any host could set, it is ignored.
+        # Any host could set a cookie without the prefix, so it is ignored.
         renamed = {"Cookie": cookie.removeprefix("__Host-")}
         assert http.get(f"{base}/admin/", headers=renamed).status_code == 401
     for path in ("/about", "/admin/login", "/admin/"):

@@ -1,4 +1,4 @@
-"""Conditions and ranges: the project responds as nginx does to requests for the same files."""
+"""Conditional and range requests: the project responds as nginx does for the same files."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from conftest import BAKED_TESTS, TIMEOUT, Project, client, free_port, sign_in
 from needs import needs
 from nginx import proxied
 
-pytestmark = [needs("nginx"), pytest.mark.xdist_group("ranges")]  # which share two servers
+pytestmark = [needs("nginx"), pytest.mark.xdist_group("ranges")]  # the tests share two servers
 
 table = run_path(str(BAKED_TESTS / "web/preconditions.py"))
 CASES, SIZE = table["CASES"], table["SIZE"]
@@ -38,11 +38,11 @@ class File:
     """A file that both servers send, and its paths."""
 
     socket: Path
-    """Where the project listens."""
+    """Unix socket of the project."""
     path: str
     cookie: str
     port: int
-    """Where nginx listens."""
+    """Port of nginx."""
     nginx_path: str
 
     def ask(self, method: str, headers: dict[str, str]) -> Answer:
@@ -59,7 +59,7 @@ class File:
 
 
 def exchange(connection: HTTPConnection, method: str, path: str, headers: dict[str, str]) -> Answer:
-    """Send a request with the headers as they are, which other clients refuse to."""
+    """Send a request with unchanged headers; other clients refuse to send some of them."""
     connection.putrequest(method, path, skip_accept_encoding=True)
     for name, value in headers.items():
         connection.putheader(name, value.encode())
@@ -74,7 +74,7 @@ def exchange(connection: HTTPConnection, method: str, path: str, headers: dict[s
 def files(
     installed: Project, account: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, File]]:
-    """A static file, and an upload."""
+    """Serve a static file and an upload."""
     folder = tmp_path_factory.mktemp("ranges")
     static = installed.path / "src" / installed.package / "static"
     content = os.urandom(SIZE)
@@ -89,7 +89,7 @@ def files(
             cookie = f"session={http.cookies['session']}"
             on_disk = f"/uploads/{path.rpartition('/')[2]}/content"
             name = "/static/conditions.bin"
-            date = time.time() - 10  # else it is too new for If-Range
+            date = time.time() - 10  # otherwise it is too recent for If-Range
             for file in (static / "conditions.bin", folder / f"uploads/files{on_disk[8:]}"):
                 os.utime(file, (date, date))
             yield {
@@ -102,7 +102,7 @@ def files(
 
 @pytest.mark.parametrize("kind", ["static", "download"])
 def test_conditions_and_ranges_are_answered_as_by_nginx(kind: str, files: dict[str, File]) -> None:
-    """But for the cases that the table names."""
+    """Except for the differences listed in the table."""
     file, wrong = files[kind], []
     for case in CASES:
         answers = []

@@ -1,4 +1,4 @@
-"""New versions of the project, taken into use while requests come; and broken ones, which are not."""
+"""Releases under load: working ones are deployed, broken ones are refused, and no request fails."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def version_shown(http: httpx.Client, base: str) -> str:
 
 
 def maps_deleted_files(pid: int) -> bool:
-    """Tell whether a process uses machine code that is on the disk no more."""
+    """Return True if a process has mapped shared libraries that were deleted from the disk."""
     maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
     return any(line.endswith("(deleted)") and "site-packages" in line for line in maps)
 
@@ -56,24 +56,24 @@ def running(
     account: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Copy, Stack]]:
-    """A copy of the project, and the stack that runs it."""
+    """Run a copy of the project in a stack; yield both."""
     copy = Copy(installed, tmp_path_factory.mktemp("copy"))
     variables = {"ADMIN_USERS": account, "DRAIN_TIMEOUT": "2.5"}
-    if request.param == "pool":  # whose members are stopped one after the other
+    if request.param == "pool":  # its members are stopped one after another
         variables["KEEPALIVE_TIMEOUT"] = "0.375"
     with stack(copy.project, request.param, **variables) as site:
         yield copy, site
 
 
 def reload(site: Stack, release: str) -> None:
-    """Reload while requests come: none is lost, and what answers is new."""
+    """Reload under load. No request fails, and the new release responds."""
     old = site.workers()
     with load([site.port], "/", "/echo") as clients:
         clients.wait_for_all(4, 10)
         done = site.make("reload")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "reloaded after " in done.stdout
-        assert told(site.base)["description"] == release  # as soon as that is said
+        assert told(site.base)["description"] == release  # as soon as the command reports it
         wait_for(lambda: not old & set(site.server.group()), "the old processes to end")
         clients.wait_for_all(4, 20)
     assert clients.failures == []
@@ -94,7 +94,8 @@ def test_releases_lose_no_request(running: tuple[Copy, Stack]) -> None:
         if number == len(steps) - 1:
             with client() as http:
                 sign_in(http, site.base)
-                assert version_shown(http, site.base) == "1.0"  # though another is on the disk
+                # although another version is on the disk
+                assert version_shown(http, site.base) == "1.0"
             assert all(maps_deleted_files(pid) for pid in site.workers())
         reload(site, f"release {number}")
     found = told(site.base)
@@ -106,7 +107,7 @@ def test_releases_lose_no_request(running: tuple[Copy, Stack]) -> None:
         assert version_shown(http, site.base) == "2.0"
     masters = [] if pool else children(site.members()["app"])
     assert not any(maps_deleted_files(pid) for pid in (*masters, *site.workers()))
-    # nginx tells of who asked before the application was there, and of servers of a pool that have gone.
+    # nginx logs requests that arrived before the application, and members of a pool that are gone.
     lines = [line for line in site.lines() if line["logger"] != "nginx.error"]
     errors = [line for line in lines if line["level"] in {"error", "critical"}]
     assert [line["event"] for line in errors if "was sent SIGKILL" not in str(line["event"])] == []
@@ -148,14 +149,14 @@ def test_broken_release_fails_and_changes_nothing(running: tuple[Copy, Stack]) -
         assert (site.pids(), site.workers()) == before, name
         assert (site.run / "site.conf").read_text() == conf, name
         told(site.base)
-    # A worker that ends while the files are so is missed, but no more than that.
+    # If a worker ends now, no new one can start, but only its own requests fail.
     with copy.broken(*BROKEN["compiles not"][:3]), load([site.port], "/", "/echo") as clients:
         clients.wait_for_all(4, 10)
         os.kill(min(site.workers()), signal.SIGKILL)
         wait_for(lambda: "SyntaxError" in site.server.output(), "another one to fail")
         clients.wait_for_all(4, 50)
     assert len(clients.failures) <= 8, clients.failures
-    # What is right is taken into use, nginx's files too.
+    # A correct release is deployed, nginx's files included.
     edit(copy.path / "deploy/nginx/site.conf", "    server_tokens off;", TEAPOT)
     done = site.make("reload")
     assert done.returncode == 0, done.stderr

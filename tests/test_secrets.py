@@ -26,7 +26,7 @@ COMMANDS = pytest.mark.parametrize("command", [standalone, gunicorn])
 
 
 def raw(site: Site, *lines: str) -> str:
-    """Send the lines of a head, and return the response."""
+    """Send the lines of a request's head, and return the response."""
     with socket.create_connection(("127.0.0.1", site.port), timeout=TIMEOUT) as connection:
         connection.sendall("".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1"))
         return connection.makefile("rb").read().decode()
@@ -49,7 +49,7 @@ def test_secrets_are_neither_logged_nor_shown(
         sign_in(http, site.base)
         cookie = http.cookies["session"].strip('"')
         assert len(cookie) > 100
-        # Passwords in the wrong places.
+        # Passwords in the wrong fields.
         form = {"name": PASSWORD, "password": WRONG}
         pages = [
             failed,
@@ -91,7 +91,7 @@ def test_secrets_are_neither_logged_nor_shown(
     assert "malformed request" in said
     shown = "\n".join([said, *(page.text for page in pages)])
     secrets = [PASSWORD, WRONG, hashed, hashed.rpartition("$")[2], SECRET]
-    # A part of a cookie as well: the rest could be guessed, or found elsewhere.
+    # Parts of a cookie are secret too: an attacker could guess or find the rest.
     secrets += [part[20:60] for part in cookies] + [part[-60:-20] for part in cookies]
     assert [secret for secret in secrets if secret in shown] == []
 
@@ -99,7 +99,7 @@ def test_secrets_are_neither_logged_nor_shown(
 def test_error_page_of_a_malformed_request_does_not_quote_its_cookie(
     installed: Project, account: str, tmp_path: Path
 ) -> None:
-    """Otherwise a script could read an HttpOnly cookie, for example by making the header too long."""
+    """Otherwise scripts could read an HttpOnly cookie, e.g. after making the header too long."""
     cookie = "gAAAAABof-somebody-else"
     with serving(installed, tmp_path, account) as site:
         for header in (cookie * 500, f"{cookie}\0"):

@@ -1,4 +1,4 @@
-"""The project under every server, as a process of its own, over real sockets."""
+"""The project under every server, as a separate process over real sockets."""
 
 import re
 import signal
@@ -77,9 +77,9 @@ def test_signal_stops_server_despite_an_idle_connection(installed: Project, tmp_
             client() as http,
             started(command, tmp_path / "log", ready, installed.path, **variables) as server,
         ):
-            assert http.get(f"{base}/livez").status_code == 200  # and stays connected
+            assert http.get(f"{base}/livez").status_code == 200  # and keep the connection open
             assert server.stop(number) == 0
-        # The connection of the question whether it is ready may be open, too.
+        # The connection of the readiness check may still be open, too.
         events = [str(line["event"]) for line in lines(server)]
         assert any(re.fullmatch(r"draining [12] connections", event) for event in events), events
 
@@ -87,7 +87,7 @@ def test_signal_stops_server_despite_an_idle_connection(installed: Project, tmp_
 def test_make_run_and_make_serve_listen_where_env_file_says_and_stop_on_ctrl_c(
     installed: Project, tmp_path: Path
 ) -> None:
-    """Whatever HOST a shell or conda exports; and they say which names look misspelt."""
+    """A HOST that a shell or conda exports is ignored, and misspelt settings are reported."""
     for target in ("run", "serve"):
         port = free_port()
         ready = answers_at(f"http://127.0.0.1:{port}/livez")
@@ -103,7 +103,7 @@ def test_make_run_and_make_serve_listen_where_env_file_says_and_stop_on_ctrl_c(
 
 
 def test_servers_that_others_reach_refuse_development(installed: Project, tmp_path: Path) -> None:
-    """With .env as `make install` has made it, however they are told where to listen."""
+    """With .env as created by `make install`, however the listening address is set."""
     for command, environment in (
         (standalone(installed, "--host", "0.0.0.0"), {}),
         (gunicorn(installed), {"HOST": "0.0.0.0"}),
@@ -126,7 +126,7 @@ def test_servers_that_others_reach_refuse_development(installed: Project, tmp_pa
 
 
 def test_production_refuses_the_key_of_the_example(installed: Project, tmp_path: Path) -> None:
-    """With .env as `make install` has made it, but for ENVIRONMENT."""
+    """With .env as created by `make install`, except for ENVIRONMENT."""
     for command in (standalone(installed, "--port", "0"), gunicorn(installed)):
         with (
             pytest.raises(AssertionError) as error,

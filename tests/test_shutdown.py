@@ -1,4 +1,4 @@
-"""Servers that stop, and workers that are replaced under load: no request is lost."""
+"""Servers that stop, and workers that are replaced under load: no request fails."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ server {{
 }}
 """
 UPSTREAM = "keepalive 16; keepalive_timeout 300ms;"
-"""Far shorter than DRAIN_TIMEOUT, so that nginx never writes to a connection that is being closed."""
+"""Much shorter than DRAIN_TIMEOUT, so that nginx never writes to a connection that is closing."""
 CLASSES = ["aiohttp.GunicornWebWorker", "aiohttp.GunicornUVLoopWebWorker"]
 
 
@@ -101,7 +101,7 @@ def alone(
 
 
 def logged(server: Server, event: str, count: int = 1) -> Callable[[], bool]:
-    """Return a condition: that so many lines of the log begin with the event."""
+    """Return a condition: that ``count`` log lines begin with the event."""
     return lambda: sum(str(line["event"]).startswith(event) for line in lines(server)) >= count
 
 
@@ -112,7 +112,7 @@ def catches(pid: int, number: signal.Signals) -> bool:
 
 
 async def begin_work(port: int, until: Path) -> None:
-    """Begin work in the background, four times, that lasts until the file exists."""
+    """Start four background tasks that run until the file exists."""
     async with aiohttp.ClientSession() as session:
         url = f"http://127.0.0.1:{port}/begin?until={until}"
         answers = await asyncio.gather(*(session.post(url) for _ in range(4)))
@@ -122,7 +122,7 @@ async def begin_work(port: int, until: Path) -> None:
 def test_work_in_the_background_is_finished_when_gunicorn_gets_ctrl_c(
     installed: Project, tmp_path: Path
 ) -> None:
-    """The workers get the signal twice: from the terminal, and from the master."""
+    """The workers get the signal twice: from the terminal and from the master."""
     release = tmp_path / "release"
     with workers(installed, tmp_path, GRACEFUL_TIMEOUT=f"{TIMEOUT:.0f}") as site:
         run(begin_work(site.port, release))
@@ -144,7 +144,7 @@ def test_work_in_the_background_is_finished_despite_a_second_signal(
         os.kill(server.process.pid, signal.SIGTERM)
         wait_for(logged(server, "draining"), "the server to stop")
         os.kill(server.process.pid, signal.SIGTERM)
-        # It handles the second one, and would be ended by a third.
+        # The server handles the second signal; a third one would kill it.
         wait_for(lambda: not catches(server.process.pid, signal.SIGTERM), "the second signal")
         release.touch()
         assert server.process.wait(TIMEOUT) == 0
@@ -157,7 +157,7 @@ SOCKETS, HELD = 200, 20
 async def stop_while_busy(
     port: int, server: Server, release: Path
 ) -> tuple[Counter[object], Counter[object]]:
-    """Open WebSockets, send requests that are held, stop the server; return how these ended."""
+    """Open WebSockets and send requests that wait; stop the server; return the results of both."""
     base = f"http://127.0.0.1:{port}"
     opened = asyncio.Semaphore(0)
 
@@ -191,7 +191,7 @@ async def stop_while_busy(
 def crowded(
     request: pytest.FixtureRequest, installed: Project, tmp_path: Path
 ) -> Iterator[tuple[int, Server]]:
-    """A server for many WebSockets, and its port."""
+    """Run a server for many WebSockets; yield its port and the server."""
     variables = {"MAX_WEBSOCKETS": str(SOCKETS), "GRACEFUL_TIMEOUT": f"{TIMEOUT:.0f}"}
     with ExitStack() as stack:
         if request.param == "gunicorn":
@@ -217,7 +217,7 @@ def test_shutdown_closes_websockets_with_1001_and_finishes_requests(
 
 
 async def stop_during_a_request(port: int, server: Server, signals: int) -> int | None:
-    """Send a request that never ends, and signals; return the status, or None if it is cut off."""
+    """Start an endless request, send the signals; return the status, or None if it is cut off."""
     pid = server.process.pid
 
     async def ask(session: aiohttp.ClientSession) -> int | None:
@@ -251,7 +251,7 @@ def test_endless_request_is_cut_off_by_a_second_signal_or_graceful_timeout(
 
 
 async def check_health_while_stopping(port: int, server: Server) -> list[tuple[int, str, str]]:
-    """Stop the server, and check its health on connections that were open before."""
+    """Stop the server, and check its health over connections that were open before."""
     base = f"http://127.0.0.1:{port}"
     answers = []
     async with aiohttp.ClientSession() as first, aiohttp.ClientSession() as second:
@@ -279,9 +279,9 @@ def test_draining_server_is_alive_but_not_ready(installed: Project, tmp_path: Pa
 
 
 def heartbeat(worker: int) -> float:
-    """Return when the worker last told gunicorn's master that it is alive."""
+    """Return the time of the worker's last heartbeat to gunicorn's master."""
     for file in Path(f"/proc/{worker}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed in between
+        with suppress(FileNotFoundError):  # closed in the meantime
             if file.readlink().name.startswith("wgunicorn-"):
                 return file.stat().st_mtime
     raise AssertionError(f"{worker} is not a worker of gunicorn")
@@ -290,7 +290,7 @@ def heartbeat(worker: int) -> float:
 def test_draining_worker_goes_on_telling_the_master_that_it_is_alive(
     installed: Project, tmp_path: Path
 ) -> None:
-    """Otherwise gunicorn kills it after ``--timeout`` seconds."""
+    """Otherwise gunicorn kills the worker after ``--timeout`` seconds."""
     release = tmp_path / "release"
 
     async def ask() -> str:

@@ -1,4 +1,4 @@
-"""Clients that never read their responses, and one that reads slowly."""
+"""Clients that never read their responses, and a client that reads slowly."""
 
 import os
 import select
@@ -17,22 +17,22 @@ PIPELINED = b"GET /static/site.css HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def connected(opened: ExitStack, port: int, request: bytes, times: int) -> socket.socket:
-    """Return a client that has sent a request so many times, or as often as the server reads it.
+    """Return a client that has sent a request ``times`` times, or as often as the server read it.
 
-    It has got a response, of which it reads nothing.
+    The first response has arrived; the client reads nothing of it.
     """
     connection = opened.enter_context(socket.create_connection(("127.0.0.1", port), TIMEOUT))
     connection.sendall(request)
     assert connection.recv(1, socket.MSG_PEEK)
     connection.setblocking(False)
-    with suppress(BlockingIOError, ConnectionError):  # a server may cut it off that soon
+    with suppress(BlockingIOError, ConnectionError):  # a server may close the connection that early
         for _ in range(times - 1):
             connection.send(request)
     return connection
 
 
 def are_cut_off(clients: list[socket.socket]) -> bool:
-    """Return True once the server has reset the connection of every client."""
+    """Return True once the server has reset every client's connection."""
     poll = select.poll()
     for each in clients:
         poll.register(each, 0)  # POLLHUP and POLLERR
@@ -79,7 +79,7 @@ def behind_nginx(installed: Project) -> Iterator[Stack]:
 
 
 def open_files(pid: int) -> int:
-    """Return how many files and sockets the children of a process have open."""
+    """Return the number of open files and sockets of a process's children."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return sum(len(list(Path(f"/proc/{child}/fd").iterdir())) for child in children)
 
@@ -89,7 +89,7 @@ def open_files(pid: int) -> int:
 def test_nginx_closes_connections_of_clients_that_never_read(
     behind_nginx: Stack, requests: int
 ) -> None:
-    """Few responses wait in the kernel, so that such a client looks idle."""
+    """The kernel buffers a few responses, so the client looks idle."""
     nginx = behind_nginx.pids()["nginx"]
     wait_for(lambda: open_files(nginx) < CLIENTS, "nginx to be idle")
     with ExitStack() as opened:

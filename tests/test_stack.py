@@ -48,8 +48,8 @@ KINDS = [
 
 @pytest.fixture(params=KINDS, scope="module")
 def site(request: pytest.FixtureRequest, installed: Project, account: str) -> Iterator[Stack]:
-    # nginx closes idle connections sooner than the application; in a pool, whose members are stopped
-    # one after the other, after 300 ms.
+    # nginx closes idle connections sooner than the application. In a pool, whose members stop one
+    # after another, it does so after 300 ms.
     variables = {"DRAIN_TIMEOUT": "2.5"} | (
         {"KEEPALIVE_TIMEOUT": "0.375"} if request.param == "pool" else {}
     )
@@ -146,7 +146,7 @@ def test_uploaded_file_is_sent_by_nginx_after_the_admin_allows_it(site: Stack) -
         kept = path.rpartition("/")[2]
         assert http.get(f"{site.base}/_files/{kept}/content").status_code == 404
     line, _ = site.wrote(path, "access", 2)
-    assert line["bytes"] == 0  # nginx has sent them
+    assert line["bytes"] == 0  # nginx sent the files
 
 
 def test_nginx_and_application_refuse_too_large_bodies_alike(site: Stack) -> None:
@@ -169,7 +169,7 @@ def test_nginx_and_application_refuse_too_large_bodies_alike(site: Stack) -> Non
         assert (status, headers.get_content_type()) == (413, "application/problem+json")
     assert [line["status"] for line in site.wrote("/echo", "nginx")] == [413]
     assert [line["client"] for line in site.wrote("/echo", "access")] == ["unix"]
-    # The largest allowed body passes both.
+    # Both accept a body of exactly the maximum size.
     with client() as http:
         assert len(http.post(f"{site.base}/echo", content=b"x" * MIB).content) == MIB
 
@@ -194,7 +194,7 @@ def test_request_id_is_the_same_in_both_logs_the_header_and_the_page(site: Stack
     assert at_nginx["request_id"] == at_project["request_id"] == name
     for line in (at_nginx, at_project):
         assert (line["client"], line["scheme"], line["status"]) == ("127.0.0.1", "http", 404)
-    # And where nginx itself responds.
+    # Also where nginx itself responds.
     assert status == 413
     assert headers["X-Request-ID"] in text
     assert "The request was refused" in text
@@ -240,7 +240,7 @@ def wait_until_ended(site: Stack, processes: set[int]) -> None:
 
 
 def test_killed_process_costs_no_more_than_the_requests_it_was_handling(site: Stack) -> None:
-    """A worker of gunicorn, gunicorn itself, or a server of the pool."""
+    """Kill a worker of gunicorn, gunicorn itself, or a server of the pool."""
     name, app = sorted(site.members().items())[-1]
     for killed in [min(site.workers()), *children(app)] if name == "app" else [app]:
         site.kill_under_load(killed)
@@ -251,7 +251,7 @@ def test_killed_program_of_supervisord_is_replaced(site: Stack) -> None:
     ending = site.workers() | set(children(before)) if name == "app" else {before}
     os.kill(before, signal.SIGKILL)
     wait_for(lambda: site.pids()[name] not in {0, before}, "another one")
-    # What it has started notices that it is gone.
+    # Its child processes notice that it is gone.
     wait_until_ended(site, ending)
     wait_for(lambda: listens(site.run / "sockets" / f"{name}.sock"), "it to listen")
     wait_for(lambda: len(site.workers()) == 2, "its workers")
@@ -260,7 +260,7 @@ def test_killed_program_of_supervisord_is_replaced(site: Stack) -> None:
 
 def test_no_request_is_lost_by_two_reloads_at_once(site: Stack) -> None:
     old = site.workers()
-    if "app_2" in site.members():  # the first reload has to begin with the one that is down
+    if "app_2" in site.members():  # the first reload must begin with the member that is down
         site.control("stop", "site:app_2")
     with load([site.port], "/", "/echo") as clients, ThreadPoolExecutor() as threads:
         clients.wait_for_all(4, 20)
@@ -273,7 +273,7 @@ def test_no_request_is_lost_by_two_reloads_at_once(site: Stack) -> None:
 
 
 async def stop_while_busy(site: Stack, release: Path) -> tuple[str, int | None]:
-    """Stop the stack with a request under way and a WebSocket open; return how these ended."""
+    """Stop the stack during a request and with an open WebSocket; return the results of both."""
     async with asyncio.timeout(TIMEOUT), aiohttp.ClientSession() as session:
         connect = session.ws_connect(f"{site.base}/live", protocols=["live.v1"], origin=site.base)
         async with connect as websocket:
@@ -300,7 +300,7 @@ def test_stack_stops_gracefully_and_logs_no_more_than_facts_in_json(
         assert not list(site.run.rglob("*.sock"))
         lines = [json.loads(line) for line in site.server.output().splitlines()]
     assert all({"timestamp", "level", "logger", "event"} <= set(line) for line in lines)
-    # But for the line of /held, and for who asked before the application was there.
+    # Except the line of /held, and requests that arrived before the application.
     loud = [line["event"] for line in lines if line["level"] not in {"debug", "info"}]
     loud = [event for event in loud if event != "held" and " /livez " not in event]
     assert loud == []
@@ -310,7 +310,7 @@ def test_stack_stops_gracefully_and_logs_no_more_than_facts_in_json(
 def test_stack_starts_with_a_socket_as_its_output_and_settings_of_env_file(
     installed: Project, tmp_path: Path
 ) -> None:
-    """As under systemd, where it is the journal; and it is found there by a reload."""
+    """As under systemd, where it is the journal; a reload finds the log there."""
     ours, theirs = socket.socketpair()
     with ours, TemporaryDirectory() as run, in_env_file(installed, RUN_FOLDER=run):
         port = free_port()

@@ -1,4 +1,4 @@
-"""The project under a real systemd, in a machine of its own: units, socket, watchdog, sandbox."""
+"""The project under a real systemd, in a separate machine: units, socket, watchdog, sandbox."""
 
 import asyncio
 import os
@@ -48,18 +48,18 @@ pytestmark = [pytest.mark.xdist_group("systemd"), needs("systemd", "systemd-nspa
 HOME = Path("/srv/my-service")
 UNITS = ("my-service.service", "my-service.socket")
 PACKAGES = ["systemd", "systemd-sysv", "dbus", "curl", "git", "sqlite3"]
-"""What the machine has, besides what the documents install."""
+"""Packages of the machine, besides those that the documents install."""
 SETTINGS = {
     "LISTEN_ADDRESS": "127.0.0.1",
     "API_TOKENS": TOKEN,
-    # So that the tests wait less.
+    # Short timeouts, so that the tests wait less.
     "DRAIN_TIMEOUT": "2",
     "WORKER_TIMEOUT": "5",
 }
 REGISTRIES = {
     name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_"))
 }
-"""How this machine reaches what is installed."""
+"""Environment variables with which this machine reaches its package registries."""
 ATTEMPTS = """
 import mmap, os, socket, subprocess, time
 from pathlib import Path
@@ -109,14 +109,14 @@ def create_late(settings):
 
 server.create_app = create_late
 """
-"""A handler that tries what it should not be able to do; and a worker that starts when a file is there."""
+"""A handler that tries forbidden operations, and a worker that starts once a file exists."""
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "none"])
 def units(
     request: pytest.FixtureRequest, installed: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """A folder with both units, as rendered for each database."""
+    """Render both units for each database, and return their folder."""
     folder = tmp_path_factory.mktemp("units") / "out"
     folder.mkdir()
     assert cookiecutter(folder, f"database={request.param}").returncode == 0
@@ -138,7 +138,7 @@ def units(
 
 
 def analyze(*arguments: str | Path) -> str:
-    """Return what systemd-analyze says. Raises AssertionError when it fails."""
+    """Return the output of systemd-analyze. Raise AssertionError if it fails."""
     done = subprocess.run(
         ["systemd-analyze", "--no-pager", *arguments],
         env=clean_environment(SYSTEMD_COLORS="0"),
@@ -170,7 +170,8 @@ def test_the_service_is_hardly_exposed(units: Path, tmp_path: Path) -> None:
     text = service.read_text()
     said = re.search(r"the exposure \(.+\) is then ([\d.]+) and not ([\d.]+)\.", text)
     assert said
-    assert exposure(service) == pytest.approx(float(said[2]), abs=0.2)  # which version counts how
+    # Versions of systemd rate units differently.
+    assert exposure(service) == pytest.approx(float(said[2]), abs=0.2)
     for old, new in (
         ("PrivateNetwork=yes", ""),
         ("RestrictAddressFamilies=AF_UNIX", "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"),
@@ -185,13 +186,13 @@ def test_the_service_is_hardly_exposed(units: Path, tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine that systemd has booted; it shares the network with this one."""
+    """A machine booted by systemd. It shares the network with this one."""
 
     tree: Path
     leader: int
     port: int
     since: float = 0
-    """When the test began, in seconds since 1970."""
+    """Start time of the test, in seconds since 1970."""
 
     @property
     def base(self) -> str:
@@ -199,7 +200,7 @@ class Machine:
         return f"http://127.0.0.1:{self.port}"
 
     def attempt(self, *command: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run a command in the machine, as root and in the project's folder."""
+        """Run a command in the machine as root, in the project's folder."""
         enter = ["nsenter", f"--target={self.leader}", "--all", "--"]
         within = ["env", "--chdir", HOME if (self.tree / HOME.relative_to("/")).exists() else "/"]
         return subprocess.run(
@@ -215,11 +216,11 @@ class Machine:
         )
 
     def follow(self, lines: list[str]) -> str:
-        """Run these commands of a document, and put its settings into .env. Return the output."""
+        """Run these commands of a document, and write its settings to .env. Return the output."""
         said = []
         for line in lines:
             if given := setting(line):
-                # Every machine has port 80 of its own, except this one.
+                # Every other machine would have its own port 80; this one shares it.
                 given = f"LISTEN_PORT={self.port}" if given == "LISTEN_PORT=80" else given
                 said.append(self.run("sh", "-c", 'echo "$1" >> .env', "sh", given))
             else:
@@ -227,13 +228,13 @@ class Machine:
         return "\n".join(said)
 
     def run(self, *command: str | Path) -> str:
-        """Run a command, and return what it says. Raises AssertionError when it fails."""
+        """Run a command, and return its output. Raise AssertionError if it fails."""
         done = self.attempt(*command)
         assert done.returncode == 0, f"{command}: {done.stdout}\n{self.journal()[-4000:]}"
         return done.stdout.strip()
 
     def journal(self) -> str:
-        """Return what the service has said since then, and systemd of it."""
+        """Return the log lines of the service, and systemd's lines about it, since ``since``."""
         command = ["journalctl", "--unit=my-service", "--output=cat", f"--since=@{self.since:.3f}"]
         return self.attempt(*command).stdout
 
@@ -242,17 +243,17 @@ class Machine:
         return self.run("systemctl", "show", "--value", f"--property={name}", unit)
 
     def master(self) -> int:
-        """Return the process of serve.py, as the machine numbers it."""
+        """Return the process id of serve.py in the machine."""
         return int(self.show("MainPID"))
 
     def children(self, *pids: int) -> set[int]:
-        """Return what these processes have started."""
+        """Return the process ids of the processes' children."""
         paths = " ".join(f"/proc/{pid}/task/{pid}/children" for pid in pids)
         done = self.attempt("sh", "-c", f"cat {paths} /dev/null 2>/dev/null")
         return {int(pid) for pid in done.stdout.split()}
 
     def workers(self) -> set[int]:
-        """Return gunicorn's workers."""
+        """Return the process ids of gunicorn's workers."""
         return self.children(*self.children(self.master()))
 
     def kill(self, number: signal.Signals, *pids: int) -> None:
@@ -260,7 +261,7 @@ class Machine:
         self.run("sh", "-c", f"kill -{number.value} {' '.join(map(str, pids))}")
 
     def answers(self) -> bool:
-        """Tell whether the application answers behind nginx."""
+        """Return True if the application responds behind nginx."""
         with client() as http, suppress(httpx.TransportError):
             return http.get(f"{self.base}/livez").status_code == 200
         return False
@@ -274,7 +275,7 @@ class Machine:
 
     @contextmanager
     def settings(self, **changed: str) -> Iterator[None]:
-        """Change .env for a while."""
+        """Change .env while the block runs."""
         path = self.tree / HOME.relative_to("/") / ".env"
         before = path.read_text()
         path.write_text(before + "".join(f"{key}={value}\n" for key, value in changed.items()))
@@ -285,7 +286,7 @@ class Machine:
 
     @contextmanager
     def dropped_in(self, text: str) -> Iterator[None]:
-        """Have systemd read more of the service for a while."""
+        """Add a drop-in file for the service while the block runs."""
         folder = self.tree / "etc/systemd/system/my-service.service.d"
         folder.mkdir(exist_ok=True)
         path = folder / "while.conf"
@@ -299,14 +300,14 @@ class Machine:
 
 
 def commit(project: Project) -> None:
-    """Put all that has changed into a commit."""
+    """Commit all changes."""
     who = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message=It"]):
         subprocess.run(["git", *who, *command], cwd=project.path, check=True)
 
 
 def first_process(nspawn: int) -> int:
-    """Return what is process 1 in the machine, by its number here; 0 as long as there is none."""
+    """Return the process id here of the machine's process 1, or 0 if there is none yet."""
     for child in children(nspawn):
         with suppress(OSError):
             if re.search(r"^NSpid:.*\t1$", Path(f"/proc/{child}/status").read_text(), re.MULTILINE):
@@ -315,7 +316,7 @@ def first_process(nspawn: int) -> int:
 
 
 def inhabitants(namespace: Path) -> list[int]:
-    """Return the processes of a machine, by its namespace of processes."""
+    """Return the processes of a machine, given its PID namespace."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -326,7 +327,7 @@ def inhabitants(namespace: Path) -> list[int]:
 
 @contextmanager
 def booted(tree: Path, log: Path, port: int) -> Iterator[Machine]:
-    """Boot the tree, and power it off; also when whoever runs the tests is killed."""
+    """Boot the tree, and power it off at the end, also if the test run is killed."""
     nspawn = ["setpriv", "--pdeathsig", "TERM", "systemd-nspawn", "--register=no", "--keep-unit"]
     with started([*nspawn, "--boot", f"--directory={tree}"], log, lambda: True, tree) as server:
         try:
@@ -341,14 +342,14 @@ def booted(tree: Path, log: Path, port: int) -> Iterator[Machine]:
             assert server.process.wait(timeout=60) == 0
             assert inhabitants(namespace) == []
         finally:
-            for child in children(server.process.pid):  # which take all of the machine with them
+            for child in children(server.process.pid):  # killing them ends the whole machine
                 os.kill(child, signal.SIGKILL)
             server.process.wait(timeout=60)
     assert str(tree) not in Path("/proc/mounts").read_text()
 
 
 def start_supervised(machine: Machine, lines: list[str]) -> None:
-    """Start nginx and gunicorn under supervisord by a unit, as documented; and stop them again."""
+    """Start nginx and gunicorn under supervisord with a unit, as documented, and stop them."""
     at = lines.index("[Unit]")
     *before, start, status = lines[:at]
     assert f"ExecStart={HOME}/{start}" in lines[at:]
@@ -367,7 +368,7 @@ def start_supervised(machine: Machine, lines: list[str]) -> None:
 def machine(
     tmp_path_factory: pytest.TempPathFactory, account: str
 ) -> Iterator[tuple[Machine, Project]]:
-    """A machine in which the project is installed as its README says, and its repository there."""
+    """Boot a machine with the project installed as in its README; yield its repository too."""
     folder = tmp_path_factory.mktemp("machine")
     made, baked = folder / "tree", folder / "baked"
     baked.mkdir()
@@ -381,14 +382,14 @@ def machine(
     (made / "etc/nginx/sites-enabled/default").write_text(
         ""
     )  # it listens on this machine's port 80
-    # Imported by every Python that is told to look there.
+    # Every Python that has this folder in PYTHONPATH imports it.
     (made / "opt/extra").mkdir()
     (made / "opt/extra/sitecustomize.py").write_text(customized(origin.package, ATTEMPTS))
     try:
         with booted(made, folder / "log", free_port()) as found:
             found.run("git", "clone", "--quiet", "/srv/origin", HOME)
             start_supervised(found, documented["nginx under supervisord"])
-            # Nothing of that is there when the other way begins.
+            # Remove everything before the other setup begins.
             found.run("rm", "-r", "uploads", "data", "run")
             found.run("userdel", "my-service")
             at = lines.index("RUN_FOLDER=/run/my-service")
@@ -407,7 +408,7 @@ def machine(
 
 @pytest.fixture
 def site(machine: tuple[Machine, Project]) -> Machine:
-    """The machine, with the service as it should be."""
+    """Return the machine, with the service in its normal state."""
     found, _ = machine
     found.run("systemctl", "reset-failed")
     found.run("systemctl", "start", *UNITS)
@@ -438,7 +439,7 @@ def test_it_is_started_when_a_worker_can_answer(site: Machine) -> None:
         wait_for(lambda: len(site.workers()) == 2, "the workers")
         assert site.show("ActiveState") == "activating"
         site.run("touch", "uploads/late")
-        site.run("systemctl", "start", "my-service.service")  # waits for what has begun
+        site.run("systemctl", "start", "my-service.service")  # waits for running jobs
         assert site.show("ActiveState") == "active"
         assert site.answers()
     site.run("rm", "uploads/late")
@@ -458,7 +459,7 @@ def test_nginx_serves_pages_files_and_uploads(site: Machine) -> None:
         assert http.get(site.base + uploaded.headers["Location"]).content == content
     journal = site.journal()
     assert "/admin/files/" in journal
-    assert "/static/" not in journal  # nginx has sent them
+    assert "/static/" not in journal  # nginx sent the file
     files = site.run("find", "uploads", "-printf", "%M %u:%g %P\n").splitlines()
     assert "drwxr-s--- my-service:www-data files" in files
     kept = [line.rpartition("/")[0] for line in files if line.endswith("/content")]
@@ -466,7 +467,7 @@ def test_nginx_serves_pages_files_and_uploads(site: Machine) -> None:
 
 
 def test_the_database_was_brought_up_to_date_before_the_start(site: Machine) -> None:
-    """By the user of the service, and once: not when it was started again, nor by each worker."""
+    """The service's user ran the migration once: neither a restart nor a worker repeated it."""
     everything = replace(site, since=0).journal()
     assert everything.count("Running upgrade  -> 0001, News.") == 1
     starts = everything.count("Context impl SQLiteImpl.")
@@ -493,7 +494,7 @@ def test_only_nginx_may_connect(site: Machine) -> None:
     ]
     for user, status in (("www-data", 0), ("my-service", 7), ("nobody", 7)):
         assert site.attempt("runuser", "-u", user, "--", *ask).returncode == status, user
-    # Whose secrets are no business of nginx's.
+    # nginx must not read the secrets of the service.
     assert site.attempt("runuser", "-u", "www-data", "--", "cat", ".env").returncode == 1
 
 
@@ -531,7 +532,7 @@ def test_reloads_and_restarts_lose_no_request(site: Machine) -> None:
     with load([site.port], "/about", "/echo") as clients:
         site.reload()
         assert (site.master(), site.show("NRestarts")) == (master, "0")
-        # What comes while nothing runs waits at the socket.
+        # Requests that arrive while nothing runs wait at the socket.
         site.run("systemctl", "restart", "my-service")
         wait_for(lambda: len(site.workers()) == 2, "both workers")
     assert clients.failures == []
@@ -588,11 +589,11 @@ def test_update_and_the_way_back_lose_no_request_as_documented(
             assert told(site.base)["description"] == description
         clients.wait_for_all(4, 10)
     assert clients.failures == []
-    site.follow([downgrade])  # to where it is
+    site.follow([downgrade])  # the target is the current revision
 
 
 def test_reload_takes_all_that_has_changed_into_use_or_nothing(site: Machine) -> None:
-    """By the script that ``make reload`` runs, as root."""
+    """With the script that ``make reload`` runs, as root."""
     home = site.tree / HOME.relative_to("/")
     project = Installed(home, home / "src/my_service")
     conf = site.tree / "etc/nginx/sites-enabled/my-service"
@@ -620,7 +621,7 @@ def test_reload_takes_all_that_has_changed_into_use_or_nothing(site: Machine) ->
     ]
     assert "my-service.service has changed: systemctl restart my-service.service" in said
     assert site.show("OOMPolicy") == "kill"
-    # nginx's site, which closes the connections that are idle.
+    # nginx's site, whose reload closes idle connections.
     edit(home / "deploy/nginx/site.conf", "    server_tokens off;", TEAPOT)
     site.run("deploy/reload.sh")
     with client() as http:
@@ -628,7 +629,7 @@ def test_reload_takes_all_that_has_changed_into_use_or_nothing(site: Machine) ->
 
 
 def test_it_starts_once_wrong_settings_are_mended(site: Machine) -> None:
-    assert site.show("StartLimitIntervalUSec") == "0"  # it does not give up
+    assert site.show("StartLimitIntervalUSec") == "0"  # it never gives up
     with site.settings(DATABASE_URL="sqlite:////srv/my-service/run/app.db"):
         assert site.attempt("systemctl", "restart", "my-service").returncode == 1
         wait_for(lambda: int(site.show("NRestarts")) > 1, "attempts to start")
@@ -669,14 +670,14 @@ def test_it_comes_back_when_its_master_is_killed(number: signal.Signals, site: M
 
 
 async def last_moments(site: Machine) -> tuple[int | None, str, str]:
-    """Stop the service; return how a WebSocket ended, a slow request, and the stopping."""
+    """Stop the service. Return the results of a WebSocket, a slow request, and the stop itself."""
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(f"{site.base}/live", protocols=["live.v1"], origin=site.base) as socket,
     ):
         async with asyncio.TaskGroup() as tasks:
             slow = tasks.create_task(session.get(f"{site.base}/slow?seconds=4"))
-            # Whose line in the log is written at the end; this one is asked after it.
+            # /slow is logged only at its end, so a later response shows that it has begun.
             while (await session.get(f"{site.base}/livez")).status != 200:
                 pass
             stop = asyncio.to_thread(site.run, "systemctl", "stop", "my-service.socket")
@@ -686,7 +687,7 @@ async def last_moments(site: Machine) -> tuple[int | None, str, str]:
 
 
 def test_it_stops_gracefully(site: Machine) -> None:
-    """And with its socket, so that no request starts it again."""
+    """The socket stops too, so that no request starts the service again."""
     assert run(last_moments(site)) == (1001, "slept", "")
     assert site.attempt("systemctl", "is-active", *UNITS).stdout == "inactive\ninactive\n"
     assert site.show("Result") == "success"

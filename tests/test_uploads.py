@@ -1,4 +1,4 @@
-"""Uploads to the project as a process: large, refused, slow, and cut off."""
+"""Uploads to the project as a process: large, refused, slow and interrupted."""
 
 import json
 import os
@@ -29,7 +29,7 @@ from conftest import (
 )
 from needs import needs
 
-pytestmark = [needs("linux"), pytest.mark.xdist_group("uploads")]  # which share a server
+pytestmark = [needs("linux"), pytest.mark.xdist_group("uploads")]  # the tests share a server
 
 KiB, MiB = 1024, 1024**2
 BOUNDARY = "the-boundary"
@@ -39,7 +39,7 @@ BOUNDARY = "the-boundary"
 def site(
     installed: Project, account: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """A server that accepts uploads of up to 1 MiB."""
+    """Run a server that accepts uploads of up to 1 MiB."""
     folder = tmp_path_factory.mktemp("uploads")
     with serving(installed, folder, account, MAX_UPLOAD_SIZE="1MiB") as site:
         yield site
@@ -56,14 +56,14 @@ def upload(http: httpx.Client, site: Site, content: bytes) -> httpx.Response:
 
 
 def body(content: bytes) -> bytes:
-    """Return a form with a file."""
+    """Return the body of a form with a file."""
     disposition = 'Content-Disposition: form-data; name="file"; filename="a.bin"'
     head = f"--{BOUNDARY}\r\n{disposition}\r\n\r\n"
     return head.encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 def connected(site: Site, http: httpx.Client, size: int, more: str = "") -> socket.socket:
-    """Return a connection on which the head of an upload was sent, with more headers."""
+    """Return a connection on which the head of an upload was sent, with extra headers."""
     head = (
         "POST /admin/files/ HTTP/1.1\r\n"
         f"Host: 127.0.0.1:{site.port}\r\n"
@@ -78,7 +78,7 @@ def connected(site: Site, http: httpx.Client, size: int, more: str = "") -> sock
 
 
 def curl(headers: dict[str, str], *arguments: str) -> list[str]:
-    """Return the command that sends a request."""
+    """Return a curl command that sends a request."""
     options = [part for name in headers for part in ("--header", f"{name}: {headers[name]}")]
     limit = ["--max-time", f"{TIMEOUT:.0f}"]
     return ["curl", "--silent", "--noproxy", "*", *limit, *options, *arguments]
@@ -112,7 +112,7 @@ def test_refused_upload_with_expect_header_is_not_sent(
         "Expect": "100-continue",
         "Origin": site.base,
     }
-    patience = ["--expect100-timeout", "3600"]  # curl sends nothing unless it is asked to
+    patience = ["--expect100-timeout", "3600"]  # curl sends the body only after 100 Continue
     shown = ["--verbose", "--output", "/dev/null"]
     shown += ["--write-out", "%{http_code} %{size_upload}"]
     upload = ["--data-binary", f"@{file}", f"{site.base}/admin/files/"]
@@ -130,14 +130,14 @@ def test_refused_upload_with_expect_header_is_not_sent(
 
 
 def test_unknown_expectation_is_refused_with_417(site: Site, http: httpx.Client) -> None:
-    """Without curl, which repeats the request after 417."""
+    """The test does not use curl, which repeats the request after 417."""
     sign_in(http, site.base)
     with connected(site, http, MiB, "Expect: something-else\r\n") as connection:
         assert connection.recv(12) == b"HTTP/1.1 417"
 
 
 def resident(pid: int) -> int:
-    """Return the memory that a process has, in bytes."""
+    """Return the resident memory of a process, in bytes."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) * KiB
 
@@ -219,7 +219,7 @@ def test_upload_of_a_killed_worker_is_cleaned_up_by_the_next_worker(
 
 
 def drip(connection: socket.socket) -> bytes:
-    """Send ten bytes a second until the server ends the connection; return its response."""
+    """Send ten bytes per second until the server closes the connection; return its response."""
     answer = b""
     connection.settimeout(0.1)
     deadline = time.monotonic() + TIMEOUT
@@ -242,7 +242,7 @@ def drip(connection: socket.socket) -> bytes:
 def impatient(
     installed: Project, account: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """A server that soon aborts slow requests."""
+    """Run a server that soon aborts slow requests."""
     folder = tmp_path_factory.mktemp("impatient")
     variables = {"READ_TIMEOUT": "1", "KEEPALIVE_TIMEOUT": "1"}
     with serving(installed, folder, account, standalone, **variables) as site:
@@ -253,7 +253,7 @@ def impatient(
 def test_slow_body_is_aborted_with_408(
     begun: int, impatient: Site, site: Site, http: httpx.Client
 ) -> None:
-    sign_in(http, site.base)  # at a patient server, whose sessions are the same
+    sign_in(http, site.base)  # at the server with long timeouts; both accept the same sessions
     with connected(impatient, http, MiB) as connection:
         connection.sendall(body(bytes(MiB))[:begun])
         assert drip(connection).startswith(b"HTTP/1.1 408 ")
@@ -271,7 +271,7 @@ def test_slow_head_is_disconnected(impatient: Site) -> None:
 def test_file_is_stored_whole_or_not_at_all_when_clients_disconnect(
     installed: Project, account: str, http: httpx.Client, tmp_path: Path
 ) -> None:
-    """Soon or late after the last byte, with or without a reset."""
+    """The client leaves sooner or later after the last byte, with or without a reset."""
     acknowledged = []
     sent = {}
     with serving(installed, tmp_path, account, DRAIN_TIMEOUT="0.5") as site:
@@ -311,7 +311,7 @@ def inside(server: Server, folder: Path) -> Path:
 def test_upload_to_a_full_disk_is_507_and_leaves_no_file(
     installed: Project, account: str, http: httpx.Client, tmp_path: Path
 ) -> None:
-    """The server mounts a file system of 1 MiB in a namespace of its own."""
+    """The server mounts a file system of 1 MiB in its own namespace."""
     folder = tmp_path / "uploads"
     folder.mkdir()
     script = f"mount -t tmpfs -o size=1m tmpfs '{folder}' && exec \"$@\""

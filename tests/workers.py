@@ -81,8 +81,8 @@ def create_app(settings):
 server.create_app = create_app
 make_runner = server.make_runner
 """
-"""Adds handlers to the project: ``/held`` responds, and what ``/begin`` starts finishes, once the file
-that ``until`` names exists."""
+"""Handlers added to the project: ``/held`` responds, and the tasks of ``/begin`` finish, once
+the file that ``until`` names exists."""
 
 LATER = """
 import sys
@@ -108,9 +108,9 @@ sys.meta_path.insert(0, AfterServer())
 
 
 def customized(package: str, more: str = "") -> str:
-    """Return a sitecustomize.py, imported by every Python, that adds EXTRA to the project's server.
+    """Return a sitecustomize.py that adds EXTRA to the project's server. Every Python imports it.
 
-    Once that is imported: gunicorn's master and others import nothing of the project.
+    EXTRA waits for that import: gunicorn's master and other programs do not import the project.
     """
     return LATER.format(package=package, code=EXTRA.format(package=package) + more)
 
@@ -138,11 +138,11 @@ class Workers:
         return set(self.server.group()) - {self.master}
 
     def booted(self) -> set[int]:
-        """Return the workers that have joined the bus, as one does when it starts."""
+        """Return the workers that have joined the bus, as each one does at start-up."""
         return self.pids() & {int(path.name.partition("-")[0]) for path in self.bus.iterdir()}
 
     def wait_until_replaced(self, ended: set[int], before: set[int]) -> None:
-        """Wait until these workers have ended, and there are as many as before, all booted."""
+        """Wait until these workers have ended, and as many as before have booted."""
         wait_for(lambda: not ended & self.pids(), f"the workers {ended} to end")
         wait_for(
             lambda: len(self.booted()) == len(self.pids()) == len(before), "new workers to boot"
@@ -162,7 +162,7 @@ class Workers:
 
     @contextmanager
     def only(self, worker: int) -> Iterator[None]:
-        """Stop all other workers for a while, so that this one accepts every new connection."""
+        """Suspend all other workers, so that this one accepts every new connection."""
         others = self.pids() - {worker}
         try:
             for pid in others:
@@ -180,7 +180,7 @@ def state(pid: int) -> str:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in a thread: Playwright has an event loop in this one."""
+    """Run a coroutine in a thread, because Playwright runs an event loop in this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
@@ -194,15 +194,15 @@ def write_extra(project: Project, folder: Path) -> None:
 def workers(
     project: Project, folder: Path, *arguments: str, **environment: str
 ) -> Iterator[Workers]:
-    """Serve the project and EXTRA under gunicorn, on a TCP port and on a Unix socket."""
+    """Serve the project and EXTRA under gunicorn, on a TCP port and a Unix socket."""
     write_extra(project, folder)
     count = int(environment.get("WEB_CONCURRENCY", 2))
     port = int(environment.get("PORT", 0)) or free_port()
     listen = ["--bind", f"127.0.0.1:{port}", "--bind", f"unix:{folder}/server.sock"]
-    # gunicorn kills workers that are starved for longer, as on a busy machine.
+    # gunicorn kills workers that do not respond for longer, as on a busy machine.
     options = ["--timeout", f"{TIMEOUT:.0f}", *arguments]
     ready = answers_at(f"http://127.0.0.1:{port}/livez")
-    with TemporaryDirectory() as bus:  # whose path is short enough for the address of a socket
+    with TemporaryDirectory() as bus:  # its path is short enough for a socket address
         variables = PRODUCTION | {"PYTHONPATH": str(folder), "BUS_URL": f"local:{bus}"}
         with started(
             gunicorn(project, *listen, *options, "extra:make_runner"),

@@ -1,4 +1,4 @@
-"""Shared fixtures: a clean environment, the application, a client, and a clock that tests can move."""
+"""Shared fixtures: a clean environment, the application, a client, and a movable clock."""
 
 import io
 import logging
@@ -26,7 +26,7 @@ from .helpers import CHEAP_HASHER, REQUIRED, Client
 pytest_plugins = ["tests.database.fixtures"]
 # % endif
 HOSTS = "example.com, localhost, 127.0.0.1, [::1]"
-"""Those of every test: none depends on the domain that the project was baked for."""
+"""Allowed hosts in all tests, so that no test depends on the project's domain."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
     monkeypatch.setenv("ALLOWED_HOSTS", HOSTS)
     for name, value in REQUIRED.items():
         monkeypatch.setenv(name, value)
-    with TemporaryDirectory() as bus:  # tmp_path is too long for the address of a socket
+    with TemporaryDirectory() as bus:  # tmp_path is too long for a socket address
         monkeypatch.setenv("BUS_URL", f"local:{bus}")
         yield
 
@@ -59,7 +59,7 @@ def development(monkeypatch: pytest.MonkeyPatch) -> None:
 def advance(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Return a function that moves the clocks of this process forward by some seconds.
 
-    Timers of the event loop that have become due run in its next iteration.
+    Event-loop timers that become due run in the next iteration of the loop.
     """
     offset = 0.0
     for name in ("time", "monotonic"):
@@ -81,7 +81,7 @@ async def client(aiohttp_client: AiohttpClient) -> Client:
 
 @pytest.fixture
 def access_log(caplog: pytest.LogCaptureFixture) -> Iterator[LogCapture]:
-    """Capture access log entries before they are rendered; complete once the client is closed."""
+    """Capture access log entries before they are rendered; complete after the client is closed."""
     caplog.set_level(logging.INFO, "access")
     before = structlog.get_config()
     capture = LogCapture()
@@ -92,7 +92,7 @@ def access_log(caplog: pytest.LogCaptureFixture) -> Iterator[LogCapture]:
 
 @pytest.fixture
 def restored_logging() -> Iterator[None]:
-    """Undo what logs.configure() does in the test."""
+    """Undo the effects of logs.configure()."""
     loggers = [logging.root, *map(logging.getLogger, ("aiohttp.server", "gunicorn.error"))]
     before = [(each.handlers[:], each.filters[:], each.level, each.propagate) for each in loggers]
     structlog_before = structlog.get_config()
@@ -106,7 +106,7 @@ def restored_logging() -> Iterator[None]:
 
 @pytest.fixture
 def json_log(restored_logging: None, monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
-    """Configure logging as in production, and return what this process writes to its log."""
+    """Configure logging as in production; return the buffer with this process's log."""
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "utf-8", write_through=True))
     logs.configure(level="INFO", json=True)

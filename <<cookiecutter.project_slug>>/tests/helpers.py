@@ -1,4 +1,4 @@
-"""Helpers: start servers as processes, talk to them, and wait for conditions."""
+"""Helpers that start servers as processes, send requests to them, and wait for conditions."""
 
 import asyncio
 import io
@@ -21,13 +21,13 @@ from argon2 import PasswordHasher
 Client = TestClient[web.Request, web.Application]
 
 REQUIRED = {"SECRET_KEYS": "a-key-of-the-tests-that-is-long-enough"}
-"""The settings without a default, as the tests have them."""
+"""Values that the tests use for settings without a default."""
 
 CHEAP_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-"""What the tests hash passwords with."""
+"""Hasher that the tests use for passwords."""
 
 TIMEOUT = 60.0
-"""Seconds after which a test gives up waiting; long, as a busy machine only makes tests slower."""
+"""Seconds after which a test gives up; long, because a busy machine only slows tests down."""
 
 # % filter replace("package_name", cookiecutter.package_name)
 STANDALONE = [sys.executable, "-m", "package_name"]
@@ -40,25 +40,25 @@ GUNICORN = [
 
 
 def json_lines(output: str) -> list[dict[str, Any]]:
-    """Return the log lines of a server; raises ValueError if one is not a JSON object."""
+    """Return the log lines of a server. Raise ValueError if one is not a JSON object."""
     return [json.loads(line) for line in output.splitlines()]
 
 
 def access_lines(log: io.BytesIO) -> list[dict[str, Any]]:
-    """Return the lines of the access log that this process wrote; see the fixture ``json_log``."""
+    """Return the access log lines of this process; see the fixture ``json_log``."""
     return [line for line in json_lines(log.getvalue().decode()) if line["logger"] == "access"]
 
 
 def read_terminal(terminal: int) -> Iterator[bytes]:
-    """Yield what programs write to a pseudo-terminal, until all have left it; then close it."""
+    """Yield the output to a pseudo-terminal until all programs have closed it; then close it."""
     with os.fdopen(terminal, "rb", buffering=0) as stream, suppress(OSError):
         while chunk := stream.read(1000):
             yield chunk
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait until the condition is true. Raises TimeoutError after TIMEOUT."""
-    deadline = time.perf_counter() + TIMEOUT  # the clock that the fixture ``advance`` leaves alone
+    """Wait until the condition is true. Raise TimeoutError after TIMEOUT."""
+    deadline = time.perf_counter() + TIMEOUT  # not moved by the fixture ``advance``
     while not condition():
         if time.perf_counter() > deadline:
             raise TimeoutError
@@ -66,7 +66,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def run_due_callbacks() -> None:
-    """Let the event loop run what is due by now: 50 of its turns, and no time passes."""
+    """Let the event loop run what is due: 50 iterations, without waiting."""
     for _ in range(50):
         await asyncio.sleep(0)
 
@@ -75,7 +75,7 @@ async def run_due_callbacks() -> None:
 def running(command: list[str], path: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """Start a server, wait until it listens on its Unix socket, and kill it at the end.
 
-    Raises AssertionError, with the last lines of its output, if it does not listen.
+    Raise AssertionError with the last lines of its output if it does not listen.
     """
     pipe = subprocess.PIPE
     everything = os.environ | environment
@@ -94,7 +94,7 @@ def running(command: list[str], path: Path, **environment: str) -> Iterator[subp
 
 
 def is_listening(path: Path) -> bool:
-    """Tell whether a server accepts connections on the Unix socket."""
+    """Return True if a server accepts connections on the Unix socket."""
     with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
         probe.connect(str(path))
         return True
@@ -102,7 +102,7 @@ def is_listening(path: Path) -> bool:
 
 
 def children(process: int) -> list[int]:
-    """Return the processes that a process has started."""
+    """Return the process ids of a process's children."""
     return [
         int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()
     ]
@@ -110,7 +110,7 @@ def children(process: int) -> list[int]:
 
 @contextmanager
 def no_file_descriptors(pid: int = 0) -> Iterator[None]:
-    """Let a process, or this one, open no more files and sockets; those that are open stay so."""
+    """Stop a process from opening more files and sockets; those already open are unaffected."""
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (1, before[1]))
     try:

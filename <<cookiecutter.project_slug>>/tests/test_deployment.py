@@ -70,7 +70,7 @@ def test_address_is_what_bind_says_else_host_and_port(
 def test_host_of_the_environment_that_is_not_an_address_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
-    """conda and some shells export one."""
+    """conda and some shells export a HOST like these."""
     monkeypatch.setenv("HOST", host)
     assert read(Deployment).host == "127.0.0.1"
     (tmp_path / ".env").write_text("HOST=::1")
@@ -130,7 +130,7 @@ def test_write_env_makes_one_for_production_where_there_is_none(
     first = read(Settings)
     assert not first.development
     main(["write-env"])
-    assert read(Settings) == first  # it stays as it is
+    assert read(Settings) == first  # the file is not changed
     file.unlink()
     main(["write-env"])
     assert read(Settings).secret_keys != first.secret_keys

@@ -23,8 +23,8 @@ from .helpers import TIMEOUT, until
 from .web.helpers import raw_status
 
 # % endfilter
-# The toolbar keeps its state under a plain string. aiohttp warns once in a process, so that any
-# test may be the one that sees it.
+# The debug toolbar stores its state under a string key. aiohttp warns once per process, so
+# any test may get the warning.
 pytestmark = pytest.mark.filterwarnings("ignore:It is recommended to use web.RequestKey")
 
 
@@ -126,7 +126,7 @@ async def test_development_server_logs_what_ruff_finds_and_ends_it(
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
     messages = [record.message for record in caplog.records if record.name == dev.__name__]
-    assert all(".py:1:1: " in message for message in messages)  # not what ruff says of itself
+    assert all(".py:1:1: " in message for message in messages)  # no messages from ruff itself
 
 
 @pytest.mark.parametrize("taken", [0, 1], ids=["main", "live reload"])
@@ -160,15 +160,15 @@ def test_development_server_listens_for_others_only_if_they_are_allowed(
 
 
 def own_address() -> str | None:
-    """Return the address of this machine in a network, if it is in one."""
+    """Return the network address of this machine, or None if it has none."""
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("198.51.100.1", 9))  # which sends nothing
+        probe.connect(("198.51.100.1", 9))  # sends nothing
         return str(probe.getsockname()[0])
     return None
 
 
 def free_ports() -> int:
-    """Return a TCP port that is free, as the next one is."""
+    """Return a free TCP port whose successor is free too."""
     while True:
         with socket.socket() as first, socket.socket() as second, suppress(OSError):
             first.bind(("127.0.0.1", 0))

@@ -25,7 +25,7 @@ CHOICES = [
 ]
 PRINTED = "<printed by `"
 WRONG = "/dev/null/?!"
-"""For each setting that does not take any text."""
+"""An invalid value for each setting that does not accept any text."""
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)
@@ -100,7 +100,7 @@ def test_name_in_env_file_that_is_close_to_a_setting_is_named(
 def test_name_in_the_environment_that_hardly_differs_from_a_setting_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Unless that setting is set: then it is somebody else's."""
+    """No warning if the similar setting is set: the name then belongs to something else."""
     for name in ("PORTS", "HOSTS", "HOSTNAME", "LOGLEVEL", "RUN_FOLDERS_OF_OTHERS"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("SECRET_KEY", "x")  # the fixture sets SECRET_KEYS

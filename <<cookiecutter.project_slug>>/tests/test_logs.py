@@ -43,7 +43,7 @@ async def test_every_record_of_a_request_carries_its_id(
     app.router.add_get("/everywhere", handler)
     client = await aiohttp_client(app)
     responses = await asyncio.gather(*(client.get("/everywhere") for _ in range(5)))
-    await client.close()  # all lines are written then
+    await client.close()  # all lines are written by then
     lines = json_lines(json_log.getvalue().decode())
     records = [line for line in lines if line["logger"] in {"some.library", "access"}]
     for response in responses:
@@ -139,7 +139,7 @@ COMMANDS = "".join(
     for character in map(chr, range(sys.maxunicode + 1))
     if unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"}
 )
-"""Characters that command a terminal, hide, or change the order of others."""
+"""Characters that control a terminal, are invisible, or reorder other characters."""
 
 
 @pytest.mark.parametrize("as_json", [True, False], ids=["json", "console"])
@@ -162,7 +162,7 @@ def test_characters_that_command_a_terminal_are_escaped_wherever_they_are(
     assert set(output) & set(text) == {"\n"}
     assert "\\u202e" in output
     for line in output.splitlines() if as_json else ():
-        record = orjson.loads(line)  # which refuses lone surrogates
+        record = orjson.loads(line)  # refuses lone surrogates
         if text == COMMANDS:
             assert record["value"].endswith(text)
 

@@ -16,7 +16,7 @@ from .helpers import TIMEOUT
 # % endfilter
 @pytest.fixture(autouse=True)
 def _stop_after_timeout(restored_logging: None) -> Iterator[None]:
-    """Stop the server that main() should have refused to start."""
+    """Stop the server if main() starts it instead of refusing."""
     timer = Timer(TIMEOUT, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     yield
@@ -80,7 +80,7 @@ def test_main_refuses_a_path_that_cannot_become_a_socket(tmp_path: Path) -> None
 def test_main_listens_where_the_settings_say(
     tmp_path: Path, file: str, arguments: list[str], address: str
 ) -> None:
-    """All addresses are in use, so that it says where."""
+    """All addresses are in use, so the error message names the address."""
     used = tmp_path / "used"
     with socket.create_server(("", 0)) as tcp, socket.socket(socket.AF_UNIX) as unix:
         port = tcp.getsockname()[1]

@@ -45,7 +45,7 @@ def test_normal_form_is_that_of_unicode(form: Form) -> None:
 def test_long_runs_of_marks_are_sorted_before_unicode_sorts_them(
     monkeypatch: pytest.MonkeyPatch, form: Form, unit: str
 ) -> None:
-    """Its sort moves each mark past all that are before it: the moves are counted in what it gets."""
+    """unicodedata.normalize() moves each mark past all earlier ones; check the input it gets."""
     given: list[str] = []
 
     def record(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:

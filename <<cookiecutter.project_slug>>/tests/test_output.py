@@ -24,7 +24,7 @@ def notice(number: int) -> bytes:
 
 
 def read_all(descriptor: int) -> bytes:
-    """Return what a pipe or socket holds by now."""
+    """Return the current contents of a pipe or socket."""
     os.set_blocking(descriptor, False)
     parts = []
     with suppress(BlockingIOError):
@@ -38,7 +38,7 @@ Ends = tuple[int, Callable[[], Output]]
 
 @pytest.fixture(params=["pipe", "another user's pipe", "socket"])
 def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
-    """Give the reading end of a pipe or socket, and a function that returns a log to the other end."""
+    """Yield the read end of a pipe or socket, and a function returning a log to the other end."""
     if request.param == "socket":
         reader, writer = (each.detach() for each in socket.socketpair())
     else:
@@ -115,7 +115,7 @@ def test_reader_that_has_left_is_not_an_error(ends: Ends) -> None:
 
 @pytest.fixture(params=["own", "another user's"])
 def terminal(request: pytest.FixtureRequest) -> Iterator[Ends]:
-    """Give the end of a terminal that shows, and a function that returns a log to the other end."""
+    """Yield the display end of a terminal, and a function that returns a log to the other end."""
     master, slave = pty.openpty()
     tty.setraw(slave)
     own = os.geteuid()

@@ -15,13 +15,13 @@ from .helpers import CHEAP_HASHER, STANDALONE, read_terminal
 # % endfilter
 PASSWORD = "correct horse battery staple"
 ASK = [sys.executable, "-c", f"import sys, {passwords.__name__} as p; p.ask(sys.argv[1])"]
-"""What the command hash-password does, without the import of all the application."""
+"""The command hash-password, without importing the whole application."""
 
 
 def type_at_terminal(command: list[str], *lines: str) -> tuple[int, str]:
     """Run a command at a terminal, and type a line at each prompt.
 
-    Returns its status and all that the terminal shows.
+    Return its status and everything that the terminal shows.
     """
     terminal, child = pty.openpty()
     with subprocess.Popen(
@@ -46,7 +46,7 @@ def test_hash_password_command_asks_twice_and_prints_the_account(
     assert PASSWORD not in shown
     line = shown.split()[-1]
     assert line.startswith("ADMIN_USERS='ada:$argon2id$")
-    monkeypatch.setattr(passwords, "HASHER", HASHER)  # the command has no cheap one
+    monkeypatch.setattr(passwords, "HASHER", HASHER)  # the command always uses the real hasher
     account = parse_account(line.removeprefix("ADMIN_USERS='").removesuffix("'"))
     assert account.name == "ada"
     assert is_right(account.hash.get_secret_value(), PASSWORD)
@@ -85,7 +85,7 @@ is_right(hashed, "right")
 
 
 def test_ask_refuses_what_sign_in_would_refuse() -> None:
-    """Which no terminal takes, as a line is shorter."""
+    """The test uses a pipe, because a terminal limits a line to fewer characters."""
     for typed in ("x" * (passwords.MAX_LENGTH + 1), "\u5b57" * (passwords.MAX_LENGTH // 3 + 1)):
         done = subprocess.run(
             [*ASK, "ada"],
@@ -132,10 +132,10 @@ def test_longer_password_is_wrong_and_neither_normalised_nor_hashed(
     [
         ("ada", "the hash of ada is none"),
         ("ada:secret", "the hash of ada is none"),
-        ("ada:=19=65536,t=3,p=4", "single quotes"),  # what a shell makes of $argon2id$v
+        ("ada:=19=65536,t=3,p=4", "single quotes"),  # a shell expands $argon2id$v to this
         (":$argon2id$", "an account is name:hash"),
         ("a b:$argon2id$", "an account is name:hash"),
-        # Cheaper than the others, so that its answers would come sooner.
+        # Weaker than the others: its responses would arrive sooner.
         (
             "ada:$argon2id$v=19$m=1024,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$" + "A" * 43,
             "the hash of ada is none",

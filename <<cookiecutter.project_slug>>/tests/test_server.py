@@ -73,12 +73,12 @@ async def test_exhausted_file_descriptors_are_500_and_logged_not_404(tmp_path: P
             async def get(name: str) -> None:
                 async with client.get(f"/static/{name}") as response:
                     statuses.append(response.status)
-                    await response.read()  # or the connection could not be used again
+                    await response.read()  # otherwise the connection could not be reused
 
             await get("site.css")  # on a connection that stays open
             with no_file_descriptors(process.pid):
                 await get("site.css")
-                await get("favicon.svg")  # which was not read before
+                await get("favicon.svg")  # not read before
                 await get("missing.css")
             await get("site.css")
         process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""An account, and a client that has signed in with it."""
+"""Fixtures: an account, and a signed-in client."""
 
 import pytest
 from pytest_aiohttp import AiohttpClient
@@ -11,12 +11,12 @@ HASH = CHEAP_HASHER.hash(PASSWORD.encode())
 
 @pytest.fixture(autouse=True)
 def account(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Add the account ada to the settings, and return the hash of its password."""
+    """Add the account ada to the settings, and return its password hash."""
     monkeypatch.setenv("ADMIN_USERS", f"ada:{HASH}")
     return HASH
 
 
 @pytest.fixture
 async def admin(aiohttp_client: AiohttpClient) -> Client:
-    """A client that has signed in, and that sends its origin with each request."""
+    """Return a signed-in client that sends its origin with each request."""
     return await signed_in(aiohttp_client)

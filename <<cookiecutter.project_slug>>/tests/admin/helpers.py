@@ -1,4 +1,4 @@
-"""Signing in, as the form of the site does."""
+"""Helpers that sign in with the form of the site."""
 
 from aiohttp import ClientResponse
 from pytest_aiohttp import AiohttpClient
@@ -19,7 +19,7 @@ async def sign_in(
     query: str = "",
     **headers: str,
 ) -> ClientResponse:
-    """Send the sign-in form; the names of headers are written with ``_``."""
+    """Submit the sign-in form; write ``_`` for ``-`` in the names of headers."""
     return await client.post(
         f"/admin/login{query}",
         data={"name": name, "password": password},
@@ -29,7 +29,7 @@ async def sign_in(
 
 
 async def signed_in(aiohttp_client: AiohttpClient) -> Client:
-    """Return a client of a new application that has signed in, and that sends its origin."""
+    """Return a signed-in client of a new application; it sends its origin with each request."""
     client = await aiohttp_client(create_app())
     assert (await sign_in(client)).status == 303
     client.session.headers.update(own(client))
@@ -37,7 +37,7 @@ async def signed_in(aiohttp_client: AiohttpClient) -> Client:
 
 
 async def is_signed_in(client: Client, **headers: str) -> bool:
-    """Tell whether the server shows the client a page of the admin."""
+    """Return True if the server shows the client a page of the admin."""
     async with client.get("/admin/", headers=headers, allow_redirects=False) as response:
         assert response.status in {200, 401}
         return response.status == 200

@@ -1,4 +1,4 @@
-"""Checking passwords: what it costs, how many attempts are allowed, how many may wait."""
+"""Password checks: their cost, and the limits of attempts and of the queue."""
 
 import asyncio
 import time
@@ -25,13 +25,13 @@ from .helpers import PASSWORD, sign_in
 # % endfilter
 @pytest.fixture(autouse=True)
 def window(advance: Callable[[float], None]) -> None:
-    """Begin each test at the start of a window in which attempts are counted."""
+    """Start each test at the beginning of a window in which attempts are counted."""
     seconds = accounts.PER_CLIENT.get_expiry()
     advance(seconds - time.time() % seconds)
 
 
 class Gate:
-    """Holds up hashing until it is opened."""
+    """A fake password check that blocks until it is opened."""
 
     def __init__(self) -> None:
         self.reached, self.opened = Event(), Event()
@@ -72,14 +72,14 @@ async def test_attempts_of_a_client_at_an_account_are_limited(client: Client) ->
     limit = accounts.PER_CLIENT_AND_ACCOUNT
     for _ in range(limit.amount - 1):
         assert (await sign_in(client, password="wrong")).status == 401
-    assert (await sign_in(client)).status == 303  # after which they are counted from 0
+    assert (await sign_in(client)).status == 303  # resets the counter
     for _ in range(limit.amount):
         assert (await sign_in(client, password="wrong")).status == 401
     response = await sign_in(client)
     assert response.status == 429
     assert 0 < int(response.headers[hdrs.RETRY_AFTER]) <= limit.get_expiry()
     assert "Too many attempts" in await response.text()
-    assert (await sign_in(client, "bob")).status == 401  # the limit of another account
+    assert (await sign_in(client, "bob")).status == 401  # has a separate limit
 
 
 async def test_attempts_of_all_clients_at_an_account_are_limited(
@@ -95,7 +95,7 @@ async def test_attempts_of_all_clients_at_an_account_are_limited(
 
 
 async def test_invalid_names_are_counted_as_one(client: Client) -> None:
-    """So that they take no memory."""
+    """Otherwise each of them would take memory."""
     limit = accounts.PER_CLIENT_AND_ACCOUNT.amount
     answers = [await sign_in(client, f"{n} " * 1000) for n in range(limit + 1)]
     assert [answer.status for answer in answers] == [401] * limit + [429]
@@ -114,7 +114,7 @@ async def test_attempts_of_a_client_or_its_ipv6_network_are_limited(
             for n, address in enumerate(addresses)
         ]
 
-    # The client may write addresses before its own, which the proxy appends.
+    # The client may add forged addresses in front of its own, which the proxy appends.
     assert await statuses(*(f"198.51.100.{n}, 203.0.113.7" for n in range(4))) == [401] * 3 + [429]
     assert await statuses("203.0.113.8") == [401]
     same_network = [f"2001:db8:0:1::{n}" for n in range(4)]
@@ -158,7 +158,7 @@ async def test_attempts_beyond_the_queue_are_503(
 async def test_cancelled_attempt_keeps_its_place_while_it_is_hashed(
     account: str, gate: Gate
 ) -> None:
-    """So that clients which leave and come back do not let more be hashed."""
+    """Otherwise clients could queue more work by disconnecting and coming back."""
     checker = accounts.Accounts([parse_account(f"ada:{account}")])
     running = checker.run(web.Application())
     await anext(running)

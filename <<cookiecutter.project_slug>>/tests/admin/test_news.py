@@ -1,4 +1,4 @@
-"""The editor of the news, in the admin."""
+"""The editor for news items in the admin."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ async def save(admin: Client, path: str = "new", **typed: str) -> ClientResponse
 
 
 def fields(page: str) -> dict[str, str]:
-    """Return what the form of a page holds."""
+    """Return the values of a page's form."""
     (form,) = re.findall(r'<form class="fields editor".*?</form>', page, re.DOTALL)
     values = dict(re.findall(r'<input[^>]* name="(\w+)"[^>]* value="([^"]*)"', form))
     (values["body"],) = re.findall(r"<textarea[^>]*>\n(.*)</textarea>", form, re.DOTALL)
@@ -44,7 +44,7 @@ async def form_of(admin: Client, id_: int) -> dict[str, str]:
 
 
 async def ids(admin: Client) -> list[int]:
-    """Return the ids in the list, in its order."""
+    """Return the ids in the order of the list."""
     async with admin.get("/admin/news/") as response:
         return [int(each) for each in re.findall(r"/admin/news/(\d+)\"", await response.text())]
 
@@ -76,7 +76,7 @@ async def test_draft_is_saved_changed_published_and_deleted(admin: Client) -> No
     assert typed["slug"] == SLUG
     assert typed["body"] == "Some *text*."
     assert typed["published_at"] == ""
-    before = datetime.now(UTC).replace(microsecond=0)  # as the form has it
+    before = datetime.now(UTC).replace(microsecond=0)  # the precision of the form
     response = await save(admin, str(id_), **typed | {"publish": "now"})
     assert response.headers[hdrs.LOCATION] == "/admin/news/"
     assert await public(admin) == 200
@@ -90,7 +90,7 @@ async def test_draft_is_saved_changed_published_and_deleted(admin: Client) -> No
         "version": str(int(typed["version"]) + 1),
     }
     typed = await form_of(admin, id_)
-    await save(admin, str(id_), **typed | {"published_at": ""})  # a draft again
+    await save(admin, str(id_), **typed | {"published_at": ""})  # back to a draft
     assert await public(admin) == 404
 
     version = (await form_of(admin, id_))["version"]
@@ -158,7 +158,7 @@ async def test_stale_version_is_409_and_the_form_shows_the_other_one(admin: Clie
     assert fields(page)["body"] == "His."
     assert (await form_of(admin, id_))["body"] == "Hers."
 
-    assert (await save(admin, str(id_), **fields(page))).status == 303  # knowingly
+    assert (await save(admin, str(id_), **fields(page))).status == 303  # after reading the warning
     assert (await form_of(admin, id_))["body"] == "His."
     for version in (typed["version"], "x", ""):
         async with admin.post(f"/admin/news/{id_}/delete", data={"version": version}) as response:

@@ -18,12 +18,12 @@ async def test_overview_shows_versions_and_routes_of_all_levels(admin: Client) -
         page = await response.text()
     for shown in (about.DISTRIBUTION, f"<dd>{aiohttp.__version__}</dd>", "Python", "Up for"):
         assert shown in page
-    assert '<a href="/about">' in page  # of the outer application
-    assert '<a href="/admin/">' in page  # its own
-    assert '<a href="/admin/files/">' in page  # of the third level
+    assert '<a href="/about">' in page  # a route of the main application
+    assert '<a href="/admin/">' in page  # a route of the admin
+    assert '<a href="/admin/files/">' in page  # a route of the third level
     for route in ("index", "admin:overview", "admin:files:list", "admin:files:download"):
         assert f"<code>{route}</code>" in page
-    assert "/static/{filename}</td>" in page  # a route that needs parts has no link
+    assert "/static/{filename}</td>" in page  # no link, because the route has a parameter
 
 
 async def test_overview_shows_the_settings_without_secrets(admin: Client, account: str) -> None:

@@ -16,7 +16,7 @@ OTHER_PASSWORD = "another password that is right"
 
 
 def cookie_of(client: Client) -> str:
-    """Return the Cookie header of the session that the client has."""
+    """Return the Cookie header with the client's session."""
     (cookie,) = client.session.cookie_jar
     return f"session={cookie.value}"
 
@@ -40,7 +40,7 @@ async def test_cookie_is_http_only_and_lax_and_behind_tls_secure(
     assert not cookie["domain"]
     mine = tls | {hdrs.COOKIE: f"__Host-session={cookie.value}"}
     assert await is_signed_in(client, **mine)
-    # Behind TLS, the name of a cookie that was set without it is not accepted.
+    # Behind TLS, the server ignores the cookie's name without TLS.
     client.session.cookie_jar.clear()
     assert not await is_signed_in(client, **(tls | {hdrs.COOKIE: f"session={cookie.value}"}))
 
@@ -49,7 +49,7 @@ async def test_cookie_is_http_only_and_lax_and_behind_tls_secure(
     )
     gone = out.cookies["__Host-session"]
     assert (gone.value, gone["max-age"], gone["path"]) == ("", "0", "/")
-    assert gone["secure"]  # or browsers would ignore it
+    assert gone["secure"]  # otherwise browsers would ignore it
 
 
 NAME = b"__Host-session="
@@ -69,14 +69,14 @@ async def secure_cookie(
 
 
 async def has_session(client: Client, *headers: bytes) -> bool:
-    """Tell whether the server takes a session from these Cookie headers, sent as they are."""
+    """Return True if the server accepts a session from these Cookie headers, sent unchanged."""
     lines = b"".join(b"Cookie: %s\r\n" % header for header in headers)
     sent = b"GET /admin/ HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-Proto: https\r\n%s\r\n"
     return await raw_status(client, sent % lines) == 200
 
 
 async def test_cookie_name_is_compared_as_bytes(secure_cookie: tuple[Client, bytes]) -> None:
-    """Browsers apply the rules of ``__Host-`` to names that begin with exactly that."""
+    """Browsers apply the rules of ``__Host-`` only to names that begin with exactly this prefix."""
     client, value = secure_cookie
     own = NAME + value
     assert await has_session(client, own)
@@ -112,7 +112,7 @@ async def test_two_session_cookies_are_not_a_session(secure_cookie: tuple[Client
 async def test_sign_in_replaces_the_session(
     aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch, account: str
 ) -> None:
-    """An attacker may have planted the old one in the browser."""
+    """An attacker may have planted the old cookie in the browser."""
     monkeypatch.setenv("ADMIN_USERS", f"ada:{account} eve:{CHEAP_HASHER.hash(OTHER_PASSWORD)}")
     client = await aiohttp_client(create_app())
     planted = (await sign_in(client, "eve", OTHER_PASSWORD)).cookies["session"].value

@@ -44,7 +44,7 @@ async def test_form_of_another_content_type_is_refused(client: Client) -> None:
 async def test_name_and_password_are_not_logged(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The name neither: it may be the password, typed into the wrong field."""
+    """The log omits the name as well: it may be the password, typed into the wrong field."""
     caplog.set_level(logging.DEBUG)
     await sign_in(client, "typed-as-name", "typed-as-password")
     assert "sign-in failed" in caplog.text

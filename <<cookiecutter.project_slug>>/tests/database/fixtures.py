@@ -1,4 +1,4 @@
-"""The tests' database: migrated once in each test process, and empty for each test."""
+"""The test database: migrated once per test process, and empty for each test."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def alembic(url: str, *arguments: str, folder: Path = ROOT) -> None:
-    """Run Alembic on a database, in this process. Raises SystemExit when it fails."""
+    """Run Alembic on a database, in this process. Raise SystemExit if it fails."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATABASE_URL", url)
         for name, value in REQUIRED.items():
@@ -29,7 +29,7 @@ def alembic(url: str, *arguments: str, folder: Path = ROOT) -> None:
 
 @pytest.fixture(scope="session")
 def new_database() -> Iterator[Callable[[], str]]:
-    """Yield a function that creates a database without tables, and returns its URL."""
+    """Yield a function that creates a database without tables and returns its URL."""
     with new_databases() as create:
         yield create
 
@@ -50,8 +50,8 @@ def database(
     empty_database: Callable[[Path], str],
     tmp_path: Path,
 ) -> None:
-    """Set DATABASE_URL to a migrated database without rows, and limits that no test waits for."""
+    """Set DATABASE_URL to a migrated database without rows, and limits that no test reaches."""
     monkeypatch.setenv("DATABASE_URL", empty_database(tmp_path))
     monkeypatch.setenv("DATABASE_TIMEOUT", str(TIMEOUT))
     monkeypatch.setenv("DATABASE_STATEMENT_TIMEOUT", str(TIMEOUT))
-    monkeypatch.setattr(readiness, "PATIENCE", TIMEOUT / 2)  # less than for a lock
+    monkeypatch.setattr(readiness, "PATIENCE", TIMEOUT / 2)  # shorter than the wait for a lock

@@ -1,4 +1,4 @@
-"""Reaching the limits of a database without waiting for them, and asking whether it is ready."""
+"""Helpers that reach a database's timeouts without waiting, and that check its readiness."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,11 +13,11 @@ from ..helpers import TIMEOUT, Client
 async def timed_out(
     waiting: Awaitable[object], advance: Callable[[float], None]
 ) -> web.HTTPServiceUnavailable:
-    """Move the clock until the awaitable ends, and return the 503 that it raises."""
+    """Advance the clock until the awaitable ends, and return the 503 that it raises."""
     task = asyncio.ensure_future(waiting)
     await asyncio.sleep(0)
     assert not task.done()
-    deadline = perf_counter() + TIMEOUT  # a clock that is not moved
+    deadline = perf_counter() + TIMEOUT  # a clock that does not jump
     while not task.done():
         assert perf_counter() < deadline
         advance(TIMEOUT)
@@ -28,6 +28,6 @@ async def timed_out(
 
 
 async def is_ready(client: Client) -> bool:
-    """Tell whether the database is not among those that are down, by /readyz."""
+    """Return True if /readyz does not list the database as down."""
     async with client.get("/readyz") as response:
         return "database" not in (await response.json())["down"]

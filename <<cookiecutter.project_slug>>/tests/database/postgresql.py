@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests: the system's programs, files in a temporary folder."""
+"""A PostgreSQL server for tests: the system's programs, with files in a temporary folder."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ OWNER = "tests"
 
 
 def _program(name: str) -> str:
-    """Return the path of a program, which Debian keeps off the path. Raises RuntimeError."""
+    """Return the path of a program that Debian does not put on the path. Raise RuntimeError."""
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     program = shutil.which(name) or next(map(str, reversed(found)), None)
     if program is None:
@@ -34,11 +34,11 @@ class Server:
     """A server that can be stopped and started, on 127.0.0.1 and on a socket in its folder."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        """Make a cluster in the folder; the options are those of the program ``postgres``."""
+        """Create a cluster in the folder; the options are those of the program ``postgres``."""
         self.port = _free_port()
         self._data, self._log = folder / "data", folder / "log"
         self._options = ["-p", str(self.port), "-k", str(folder), "-h", "127.0.0.1", *options]
-        # PostgreSQL refuses to be run by root.
+        # PostgreSQL refuses to run as root.
         self._as: dict[str, Any] = (
             {"user": "nobody", "extra_groups": []} if not os.geteuid() else {}
         )
@@ -62,7 +62,7 @@ class Server:
             command,
             cwd="/",
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # which the server keeps open
+            stdout=subprocess.DEVNULL,  # the server keeps it open
             stderr=subprocess.PIPE if name == "initdb" else subprocess.DEVNULL,
             text=True,
             check=False,
@@ -72,21 +72,21 @@ class Server:
             raise RuntimeError(done.stderr or self._log.read_text())
 
     def start(self) -> None:
-        """Return once it takes connections."""
+        """Start the server, and return once it accepts connections."""
         options = " ".join(self._options)
         self._run("pg_ctl", "start", "--wait", "--silent", "--log", str(self._log), "-o", options)
 
     def stop(self, mode: str = "fast") -> None:
-        """Return once it has ended: ``smart``, ``fast``, or ``immediate``, which is a crash."""
+        """Stop the server, and wait: ``smart``, ``fast``, or ``immediate`` (a crash)."""
         self._run("pg_ctl", "stop", "--wait", "--silent", "--mode", mode)
 
     def make_standby(self) -> None:
-        """Have it start as a standby, which can only be read until it is promoted."""
+        """Start it as a standby from now on, which is read-only until it is promoted."""
         (self._data / "standby.signal").touch()
 
     @property
     def running(self) -> bool:
-        """Whether it was started, and not stopped since."""
+        """Return True if the server was started, and not stopped since."""
         return (self._data / "postmaster.pid").exists()
 
     def url(self, database: str = "postgres") -> str:
@@ -102,7 +102,7 @@ class Server:
 
 @contextmanager
 def postgresql(*options: str) -> Iterator[Server]:
-    """Run a server, and leave nothing of it."""
+    """Run a server, and delete its files at the end."""
     with TemporaryDirectory(prefix="postgresql-") as folder:
         server = Server(Path(folder), *options)
         server.start()
@@ -115,19 +115,19 @@ def postgresql(*options: str) -> Iterator[Server]:
 
 @contextmanager
 def new_databases() -> Iterator[Callable[[], str]]:
-    """Yield a function that creates a database on a server of this process, and returns its URL."""
+    """Yield a function that creates a database on this process's server and returns its URL."""
     numbers = count(1)
-    with postgresql("-F") as server:  # which writes without waiting for the disk
+    with postgresql("-F") as server:  # writes without waiting for the disk
         yield lambda: server.create(f"database_{next(numbers)}")
 
 
 @contextmanager
 def empty_databases(migrated: str) -> Iterator[Callable[[Path], str]]:
-    """Yield a function that empties all tables of a migrated database, and returns its URL."""
-    # Not above: the template's own tests load this file without it.
+    """Yield a function that empties all tables of a migrated database and returns its URL."""
+    # Imported here because the template's own tests load this file without it.
     import asyncpg  # type: ignore[import-untyped]
 
-    # One connection for all tests; on a loop of its own, as each test has another one.
+    # One connection for all tests, on its own loop, because each test has another one.
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         connection = runner.run(asyncpg.connect(migrated))
         tables = runner.run(

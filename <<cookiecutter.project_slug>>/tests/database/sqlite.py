@@ -1,4 +1,4 @@
-"""SQLite files for the tests."""
+"""SQLite files for tests."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ def new_databases() -> Iterator[Callable[[], str]]:
 
 @contextmanager
 def empty_databases(migrated: str) -> Iterator[Callable[[Path], str]]:
-    """Yield a function that copies a migrated database into a folder, and returns the copy's URL."""
+    """Yield a function that copies a migrated database into a folder and returns the copy's URL."""
 
     def copy(folder: Path) -> str:
         shutil.copy(migrated.removeprefix("sqlite:///"), folder / "app.db")

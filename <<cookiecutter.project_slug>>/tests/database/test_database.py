@@ -27,19 +27,19 @@ SLOW = sa.text(
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000000000)"
     " SELECT count(*) FROM n"
 )
-"""Takes minutes."""
+"""Query that takes minutes."""
 
 
 @pytest.fixture
 def limits(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set a small pool, and let statements take longer than writers may wait for each other."""
+    """Set a small pool, and a statement timeout longer than the writers' wait for each other."""
     monkeypatch.setenv("DATABASE_POOL_SIZE", "2")
     monkeypatch.setenv("DATABASE_STATEMENT_TIMEOUT", str(10 * TIMEOUT))
 
 
 @pytest.fixture
 async def db(limits: None, client: Client) -> AsyncIterator[Database]:
-    """The database of an application, with the table ROWS; all connections are returned to it."""
+    """Yield an application's database with the table ROWS; check that no connection stays open."""
     assert client.app
     db = client.app[DATABASE]
     async with db.engine.begin() as connection:
@@ -105,7 +105,7 @@ async def test_concurrent_writers_all_succeed(db: Database) -> None:
 
 
 async def test_cancelled_statement_releases_its_connection_and_lock(db: Database) -> None:
-    """Before its limit of time, which is longer than that of the writer that waits for it."""
+    """Only cancellation does this: the statement's timeout is longer than a waiting writer's."""
     under_way = 0
 
     @sa.event.listens_for(db.engine.sync_engine, "before_cursor_execute")

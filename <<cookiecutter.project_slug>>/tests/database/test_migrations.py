@@ -1,4 +1,4 @@
-"""The migrations, on databases of their own."""
+"""Migrations, tested on separate databases."""
 
 import asyncio
 import subprocess
@@ -31,7 +31,7 @@ for command in sys.argv[1:]:
     main(command.split())
 sys.exit(child and os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-"""Runs Alembic's commands in two processes at the same time."""
+"""Script that runs Alembic's commands in two processes at the same time."""
 MIGRATION = """
 import sqlalchemy as sa
 from alembic import op
@@ -51,7 +51,7 @@ def downgrade():
 # % endfilter
 @pytest.fixture
 def url(new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a database without tables; the settings name it."""
+    """Return the URL of a database without tables, and set it in the settings."""
     url = new_database()
     monkeypatch.setenv("DATABASE_URL", url)
     return url
@@ -59,7 +59,7 @@ def url(new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> str
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder without migrations, to which a test may add some."""
+    """Return a folder without migrations, to which a test may add some."""
     copy(ROOT / "pyproject.toml", tmp_path)
     copytree(ROOT / "migrations", tmp_path / "migrations", ignore=ignore_patterns("versions"))
     (tmp_path / "migrations/versions").mkdir()
@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def set_models(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that makes two models all that there are, for this test alone."""
+    """Return a function that replaces all models with two models, for this test only."""
     right = database_package.Base
 
     def set_models(longest_name: int) -> None:
@@ -176,7 +176,7 @@ def test_database_that_is_newer_than_the_code_is_left_as_it_is(
     assert "no revision newer" not in caplog.text
     alembic(url, "upgrade", "heads", folder=older)
     assert "no revision newer; its tables are left as they are" in caplog.text
-    alembic(url, "downgrade", "base", folder=folder)  # by the code that has the revision
+    alembic(url, "downgrade", "base", folder=folder)  # with the code that has the revision
 
 
 def test_database_that_is_newer_and_lacks_what_the_code_needs_is_an_error(

@@ -1,4 +1,4 @@
-"""What only PostgreSQL does: a server that starts late, stops, hangs, and refuses."""
+"""PostgreSQL only: a server that starts late, stops, hangs, and refuses connections."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ from .postgresql import Server, postgresql
 # % endfilter
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """A server for this module alone: tests stop it, and it asks some users for passwords."""
+    """Run a server for this module alone: tests stop it, and some users need passwords."""
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         hba = Path(folder, "pg_hba.conf")
@@ -42,7 +42,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def settings(database: None, server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Set DATABASE_URL to the server, and start it again if the test has stopped it."""
+    """Set DATABASE_URL to the server, and restart it if the test stopped it."""
     monkeypatch.setenv("DATABASE_URL", server.url())
     monkeypatch.setenv("DATABASE_POOL_SIZE", "2")
     monkeypatch.setenv("DATABASE_WAIT", str(TIMEOUT))
@@ -65,7 +65,7 @@ async def ask(db: Database, statement: str = "SELECT 1") -> Any:
 async def test_restart_of_the_server_between_requests_is_not_noticed(
     db: Database, server: Server
 ) -> None:
-    await asyncio.gather(ask(db), ask(db))  # over both connections
+    await asyncio.gather(ask(db), ask(db))  # use both connections
     await asyncio.to_thread(server.stop)
     await asyncio.to_thread(server.start)
     assert [*await asyncio.gather(ask(db), ask(db))] == [1, 1]
@@ -146,13 +146,14 @@ async def test_slow_statement_is_503_and_rolled_back(db: Database) -> None:
     with pytest.raises(web.HTTPServiceUnavailable):
         async with db.writing() as session:
             await session.execute(text("CREATE TABLE undone (id INTEGER)"))
-            await session.execute(text("SET LOCAL statement_timeout = 50"))  # for the next one only
+            # For the next statement only.
+            await session.execute(text("SET LOCAL statement_timeout = 50"))
             await session.execute(text("SELECT pg_sleep(600)"))
     assert await ask(db, "SELECT to_regclass('undone')") is None
 
 
 async def refusal() -> str:
-    """Return why an application does not start."""
+    """Return the error message of an application that fails to start."""
     app = web.Application()
     app[SETTINGS] = load_settings()
     setup(app)

@@ -1,4 +1,4 @@
-"""What only SQLite does: a file with one writer at a time."""
+"""SQLite only: a file with one writer at a time."""
 
 import asyncio
 import gc
@@ -40,7 +40,7 @@ def db(client: Client) -> Database:
 
 @pytest.fixture
 def other(database: None) -> Iterator[sqlite3.Connection]:
-    """A connection of another program, which does not wait for locks."""
+    """Yield a connection of another program, which does not wait for locks."""
     path = os.environ["DATABASE_URL"].removeprefix("sqlite:///")
     with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
         yield connection
@@ -91,8 +91,8 @@ async def test_only_writers_take_the_lock_and_from_the_beginning(
     async with db.writing():
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             other.execute("BEGIN IMMEDIATE")
-        await read(db)  # which needs no lock
-        await timed_out(write(db), advance)  # which queues in this process
+        await read(db)  # needs no lock
+        await timed_out(write(db), advance)  # queues in this process
     other.execute("BEGIN IMMEDIATE")
 
 
@@ -113,7 +113,7 @@ async def test_writer_waits_for_the_lock_of_another_program(
     other.execute("BEGIN IMMEDIATE")
     writing = asyncio.create_task(write(db))
     await until(begun.is_set)
-    await read(db)  # which needs no lock
+    await read(db)  # needs no lock
     other.execute("ROLLBACK")
     await writing
 
@@ -142,7 +142,7 @@ async def test_start_waits_for_another_that_makes_the_same_file(
 async def test_lock_that_is_not_released_is_503(
     aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch, other: sqlite3.Connection
 ) -> None:
-    monkeypatch.setenv("DATABASE_TIMEOUT", "0.05")  # counted by SQLite, on a clock of its own
+    monkeypatch.setenv("DATABASE_TIMEOUT", "0.05")  # SQLite counts on its own clock
     app = create_app()
     await aiohttp_client(app)
     db = app[DATABASE]
@@ -191,16 +191,17 @@ async def test_slow_statement_is_503_and_rolled_back(
             await session.execute(SLOW)
 
     await timed_out(write_slowly(), advance)
-    async with db.writing() as session:  # which the statement does not block any more
+    async with db.writing() as session:  # the statement no longer blocks it
         tables = await session.scalars(text("SELECT name FROM sqlite_master"))
         assert "undone" not in tables.all()
 
 
 async def test_full_database_is_503(db: Database) -> None:
-    """A file that has as many pages as it may have, as after the disk is full."""
+    """The limit of pages acts like a full disk."""
     with pytest.raises(web.HTTPServiceUnavailable):
         async with db.writing() as session:
-            await session.execute(text("PRAGMA max_page_count = 1"))  # no more than there are
+            # SQLite uses the current size instead
+            await session.execute(text("PRAGMA max_page_count = 1"))
             await session.execute(text("CREATE TABLE too_much AS SELECT zeroblob(10000000)"))
     await read(db)
 
@@ -286,14 +287,14 @@ async def test_readiness_leaves_no_trace(
     before = [path.read_bytes() for path in files]
     for _ in range(3):
         assert await is_ready(client)
-        other.execute("BEGIN IMMEDIATE")  # which nobody holds
+        other.execute("BEGIN IMMEDIATE")  # no one holds the lock
         other.execute("ROLLBACK")
     assert [path.read_bytes() for path in files] == before
 
 
 @contextmanager
 def read_only(database: Path) -> Iterator[Path]:
-    """Yield a copy that can only be read, in a folder that can be written to; root is nobody then."""
+    """Yield a read-only copy in a writable folder, as the user nobody if the tests run as root."""
     user = os.geteuid()
     with TemporaryDirectory() as folder:
         copied = Path(shutil.copy(database, folder))
@@ -323,7 +324,7 @@ async def test_file_that_can_only_be_read_is_read_and_not_ready_until_it_can_be_
         for end in ("", "-wal", "-shm"):
             await asyncio.to_thread(Path(f"{path}{end}").chmod, 0o644)
         async with asyncio.timeout(TIMEOUT):
-            while True:  # until all connections that are read-only are closed
+            while True:  # until all read-only connections are closed
                 with suppress(DBAPIError):
                     await db.check()
                     break
@@ -333,7 +334,8 @@ async def test_file_that_can_only_be_read_is_read_and_not_ready_until_it_can_be_
 
 async def test_full_disk_is_noticed_before_anything_is_written(db: Database) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))  # files of this process: 1 byte
+    # Limit the file size of this process to 1 byte.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
             await db.check()
@@ -376,7 +378,7 @@ async def test_connection_that_is_found_to_be_read_only_is_closed(
 def test_url_in_a_folder_that_cannot_be_written_to_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("DATABASE_URL", "sqlite:////proc/self/app.db")  # even by root
+    monkeypatch.setenv("DATABASE_URL", "sqlite:////proc/self/app.db")  # not even by root
     with pytest.raises(SystemExit, match="/proc/self is no folder that can be written to"):
         load_settings()
 

@@ -1,4 +1,4 @@
-"""The application, with handlers that block the event loop; started by test_gunicorn_conf.py."""
+"""The application with handlers that block the event loop, for test_gunicorn_conf.py."""
 
 import ctypes
 import time
@@ -18,11 +18,11 @@ async def sleep(_request: web.Request) -> web.Response:
 
 
 async def lock(_request: web.Request) -> web.Response:
-    """Hold the interpreter's lock, and look for no signals, as a library in machine code may."""
+    """Hold the GIL and handle no signals, as a C extension may."""
     library = ctypes.PyDLL(None)
     mutex = ctypes.create_string_buffer(128)
     library.pthread_mutex_init(mutex, None)
-    while True:  # the second time lasts
+    while True:  # the second call blocks
         library.pthread_mutex_lock(mutex)
 
 

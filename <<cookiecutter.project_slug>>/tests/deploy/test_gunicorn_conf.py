@@ -8,7 +8,7 @@ from ..helpers import GUNICORN, TIMEOUT, json_lines, running, session, until
 
 
 async def ask(path: Path, handler: str) -> bytes:
-    """Return what a handler of hanging.py responds."""
+    """Return the response of a handler in hanging.py."""
     reader, writer = await asyncio.open_unix_connection(path)
     writer.write(f"GET /{handler} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     response = await reader.read()
@@ -37,10 +37,10 @@ async def test_worker_that_hangs_is_killed_and_one_line_has_its_stack(tmp_path: 
     with running(command, path, PYTHONPATH=root, **environment) as server:
         first = asyncio.create_task(ask(path, "sleep"))
         await until((tmp_path / "sleeping").exists)
-        assert await ask(path, "lock") == b""  # of the other worker
+        assert await ask(path, "lock") == b""  # from the other worker
         assert await first == b""
         async with session(path) as client, client.get("/livez") as response:
-            assert response.status == 200  # from the next worker
+            assert response.status == 200  # from the new worker
         server.terminate()
         output, errors = server.communicate()
     assert errors == ""

@@ -1,4 +1,4 @@
-"""deploy/json_log.py, run as nginx and supervisord are run by it."""
+"""deploy/json_log.py, run the way nginx and supervisord run it."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ def command(*wrapped: str) -> list[str]:
 
 
 def logged(output: bytes) -> list[dict[str, Any]]:
-    """Return what is logged of the output of a command."""
+    """Return the log lines for a command's output."""
     done = subprocess.run(command("cat"), input=output, capture_output=True, check=True)
     assert done.stderr == b""
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -24,7 +24,7 @@ class Render(Protocol):
 
 @pytest.fixture
 def render(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Render:
-    """Return a function that runs deploy/render.py, and returns what it prints."""
+    """Return a function that runs deploy/render.py and returns its output."""
 
     def render(*arguments: str | Path) -> str:
         monkeypatch.setattr(sys, "argv", ["render.py", *map(str, arguments)])
@@ -36,7 +36,7 @@ def render(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.fixture(autouse=True)
 def nginx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put an nginx of a certain version on the path; return the program."""
+    """Put an nginx with a given version on the path; return the program."""
     program = tmp_path / "bin/nginx"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho 'nginx version: nginx/1.26.3' >&2\n")
@@ -47,7 +47,7 @@ def nginx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the service run as the user of the tests, with short paths wherever the project lies."""
+    """Run the service as the user of the tests, with short paths wherever the project is."""
     monkeypatch.setenv("SERVICE_USER", getuser())
     monkeypatch.setenv("RUN_FOLDER", "/run/test")
 

@@ -1,4 +1,4 @@
-"""Buses of one folder, as workers have them."""
+"""Fixtures: buses that share a folder, as workers do."""
 
 import os
 from collections.abc import AsyncIterator
@@ -16,13 +16,13 @@ from .helpers import Join
 # % endfilter
 @pytest.fixture
 def folder() -> Path:
-    """Return the folder of BUS_URL, where the workers meet."""
+    """Return the folder of BUS_URL, which the workers share."""
     return Path(os.environ["BUS_URL"].removeprefix("local:"))
 
 
 @pytest.fixture
 async def join(folder: Path) -> AsyncIterator[Join]:
-    """Return a function that opens a bus, which is closed after the test."""
+    """Return a function that opens a bus and closes it after the test."""
     async with AsyncExitStack() as stack:
 
         async def join() -> LocalBus:

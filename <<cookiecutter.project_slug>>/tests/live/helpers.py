@@ -1,4 +1,4 @@
-"""Receive the messages of a subscription."""
+"""Helper that receives the messages of a subscription."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,6 +15,6 @@ Join = Callable[[], Awaitable[LocalBus]]
 
 
 async def receive(messages: Subscription, count: int) -> list[Any]:
-    """Return the next messages. Raises TimeoutError if they do not come."""
+    """Return the next messages. Raise TimeoutError if they do not arrive."""
     async with asyncio.timeout(TIMEOUT):
         return [await anext(messages) for _ in range(count)]

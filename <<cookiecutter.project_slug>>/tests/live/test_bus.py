@@ -29,7 +29,7 @@ async def test_subscribers_of_a_channel_receive_all_its_messages_in_order(join: 
 
 async def test_publish_takes_json_of_up_to_64_kib(join: Join) -> None:
     here, there = await join(), await join()
-    largest = "x" * (bus.MAX_SIZE - 2)  # and two quotes
+    largest = "x" * (bus.MAX_SIZE - 2)  # plus two quotes
     async with there.subscribe("channel") as messages:
         await here.publish("channel", largest)
         assert await receive(messages, 1) == [largest]

@@ -27,7 +27,7 @@ async def test_workers_meet_by_default_in_the_working_directory(
 
 @pytest.fixture
 def folder_of_others(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make the folder as another user could. Return the message about it."""
+    """Create the folder as another user could. Return the error message about it."""
     monkeypatch.setenv("BUS_URL", "local:")
     monkeypatch.setenv("BIND", "unix:server.sock")
     monkeypatch.setenv("WEB_CONCURRENCY", "1")

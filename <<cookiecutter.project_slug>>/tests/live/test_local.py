@@ -41,7 +41,7 @@ def names(folder: Path) -> set[str]:
 
 @asynccontextmanager
 async def echo_process(folder: Path, back: Subscription) -> AsyncIterator[Process]:
-    """Run a process that publishes to "back" what it gets from "there"."""
+    """Run a process that publishes every message of "there" on "back"."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", ECHO, folder)
     try:
         assert await receive(back, 1) == ["ready"]
@@ -53,7 +53,7 @@ async def echo_process(folder: Path, back: Subscription) -> AsyncIterator[Proces
 
 
 def stop(bus: LocalBus) -> None:
-    """Stop reading, like a worker that is blocked."""
+    """Stop reading, like a blocked worker."""
     asyncio.get_running_loop().remove_reader(bus._socket.fileno())
 
 
@@ -62,7 +62,7 @@ def resume(bus: LocalBus) -> None:
 
 
 def die(bus: LocalBus) -> None:
-    """Close all sockets but leave the file behind, like a worker that is killed."""
+    """Close all sockets but keep the file, like a killed worker."""
     bus._leave()
     for sibling in bus._siblings.values():
         sibling.close()
@@ -87,7 +87,7 @@ async def test_bus_forgets_a_worker_that_leaves_and_reaches_one_that_joins(
 async def test_bus_loses_nothing_to_a_stopped_process_and_forgets_a_killed_one(
     join: Join, folder: Path
 ) -> None:
-    """The kernel keeps ten messages for it, on most systems, and this side the others."""
+    """On most systems, the kernel queues ten messages for it, and the sender queues the others."""
     bus = await join()
     async with bus.subscribe("back") as back, echo_process(folder, back) as process:
         process.send_signal(signal.SIGSTOP)
@@ -199,7 +199,7 @@ async def test_check_joins_again_after_a_cleaner_of_temporary_files(
     one, two = await join(), await join()
     async with one.subscribe("prices") as messages:
         clean(folder, with_folder=lost == "folder")
-        await two.publish("prices", "may be lost")  # which is no error
+        await two.publish("prices", "may be lost")  # not an error
         for bus in (one, two):
             await bus.check()
             await bus.check()  # once is enough
@@ -263,5 +263,5 @@ def test_default_folder_is_below_one_that_no_other_user_may_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert default_folder() == Path("run/sockets/bus")
-    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/service")  # as systemd sets it
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/service")  # set by systemd
     assert default_folder() == Path("/run/service/bus")

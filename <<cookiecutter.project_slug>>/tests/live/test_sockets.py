@@ -66,7 +66,7 @@ async def test_foreign_origin_is_rejected(client: Client, method: str) -> None:
 
 async def test_head_is_not_allowed(client: Client) -> None:
     async with client.head("/live", headers=HANDSHAKE | own(client)) as response:
-        assert response.status in {404, 405}  # 404 if another route takes all paths
+        assert response.status in {404, 405}  # 404 if a catch-all route exists
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def connection_of(client: Client, peer: socket.socket) -> asyncio.Transport:
 
 
 async def connect_without_reading(client: Client) -> socket.socket:
-    """Return a connection whose handshake is done, and whose buffers are small."""
+    """Return a connection with a completed handshake and small buffers."""
     loop = asyncio.get_running_loop()
     raw = socket.socket()
     raw.setblocking(False)
@@ -213,7 +213,7 @@ async def test_client_that_reads_too_slowly_gets_close_code_1013(
 ) -> None:
     if limit == "messages":
         monkeypatch.setattr(bus, "MAX_WAITING", 20)
-    async with connect(client) as ws:  # which reads a bit ahead, and no more
+    async with connect(client) as ws:  # reads slightly ahead, and no more
         await until(lambda: visitors(client) == 1)
         (subscription,) = bus_of(client)._subscriptions[EVERYBODY]
         sent = 0
@@ -269,7 +269,7 @@ async def test_client_that_does_not_answer_a_heartbeat_is_dropped(
 
 @pytest.fixture
 async def greeting(aiohttp_client: AiohttpClient) -> Client:
-    """Return a client of an application that greets at /once, and then waits at /forever."""
+    """Return a client of an application that sends a message at /once, and waits at /forever."""
 
     async def greet(*, forever: bool) -> AsyncIterator[str]:
         yield "hello"

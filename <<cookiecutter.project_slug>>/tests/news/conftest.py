@@ -1,4 +1,4 @@
-"""Tokens of the API."""
+"""Fixture that sets API tokens."""
 
 import pytest
 
@@ -7,5 +7,5 @@ from .helpers import TOKEN
 
 @pytest.fixture(autouse=True)
 def tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set two tokens of the API."""
+    """Set two API tokens."""
     monkeypatch.setenv("API_TOKENS", f"another-token-that-is-long-enough-too, {TOKEN}")

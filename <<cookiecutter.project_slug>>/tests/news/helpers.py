@@ -1,4 +1,4 @@
-"""Writing news through the API, reading them as browsers and feed readers do, hostile texts."""
+"""Helpers that write news items with the API, and read them as browsers and feed readers do."""
 
 import asyncio
 from html.parser import HTMLParser
@@ -25,7 +25,7 @@ SQL = "x'; DROP TABLE news; --"
 MARKUP = '"><script>alert(1)</script><img src=x onerror=alert(1)>]]> &lt;&amp;'
 TEMPLATE = "{{ 7 * 7 }}{% include 'base.html' %}"
 BIDI = "moc.elpmaxe \u202e.com"
-"""Looks like another address."""
+"""Text that looks like another address."""
 
 
 def draft(title: str = "Hello", **fields: object) -> dict[str, object]:
@@ -62,7 +62,7 @@ async def entries(client: Client, path: str = "/news.atom") -> list[ElementTree.
 
 
 async def wait_for_writers(db: Database, session: AsyncSession, count: int) -> None:
-    """Wait until others wait to write what the session has locked. Raises TimeoutError."""
+    """Wait until ``count`` writers wait for the session's lock. Raise TimeoutError."""
     waiting = 0
     async with asyncio.timeout(TIMEOUT):
         while waiting < count:
@@ -79,7 +79,7 @@ async def wait_for_writers(db: Database, session: AsyncSession, count: int) -> N
 
 
 class _Harmless(HTMLParser):
-    """Fails at markup that could run scripts, except for the scripts of the site itself."""
+    """Parser that fails at markup that could run scripts, except the site's own scripts."""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)

@@ -143,7 +143,7 @@ async def test_without_api_tokens_every_write_is_401(
 async def test_every_invalid_field_is_reported_up_to_a_limit(client: Client) -> None:
     sent = {"body": 5, "slug": "No Slug", "published_at": "2999-01-01T00:00:00Z", "~a/ö": 1}
     problem = await refused(client, 422, sent)
-    assert problem["title"] == HTTPStatus(422).phrase  # which has another name since Python 3.13
+    assert problem["title"] == HTTPStatus(422).phrase  # renamed in Python 3.13
     assert problem["errors"] == [
         {"pointer": "#/title", "detail": "Field required"},
         {
@@ -298,7 +298,7 @@ async def test_change_of_another_version_than_the_client_names_is_412(client: Cl
     async with client.get(path, headers=WRITER) as response:
         assert await response.read() == before
     assert await ask("PUT", If_Match=f'"other", {tag}', If_None_Match='"other"') == 200
-    # Changed by now, as the version says, too.
+    # The item has changed since, and so has its version.
     assert await ask("PUT", If_Match=tag) == 412
     assert await ask("DELETE", If_Match=tag) == 412
     assert await ask("PUT", If_Match="*") == 409
@@ -310,7 +310,7 @@ async def test_change_of_another_version_than_the_client_names_is_412(client: Cl
     ) as response:
         assert response.status == 204
     assert await ask("PUT", If_Match=new) == 404
-    # The id may be used again, by another item.
+    # Another item may get the same id.
     again = await create(client)
     async with client.get(f"/api/news/{again['id']}") as response:
         assert response.headers[hdrs.ETAG] not in {tag, new}

@@ -16,7 +16,7 @@ from .helpers import BIDI, JSON, MARKUP, SQL, TEMPLATE, WRITER, draft
 # % endfilter
 MEGABYTE = "x" * 1_000_000
 MARKS = "x" + "\u0301\u0327" * 250_000
-"""Marks in the wrong order, which Unicode would take minutes to sort."""
+"""Combining marks in the wrong order, which Unicode would take minutes to sort."""
 NOT_TEXT = [
     "\0",
     "a\0b",
@@ -33,7 +33,7 @@ NOT_STRINGS = [5, True, None, [], {}, ["x"], {"x": "y"}, 1e300]
 INVALID: dict[str, list[object]] = {
     "title": [
         *("", " \t ", "\u200d\u200e", "a\nb", "a\u2028b", BIDI, "x" * 201, MEGABYTE, MARKS),
-        "\u0958" * 101,  # which NFC takes apart
+        "\u0958" * 101,  # NFC decomposes it
         *NOT_TEXT,
         *NOT_STRINGS,
     ],
@@ -86,7 +86,7 @@ def test_slug_is_made_of_the_first_400_characters() -> None:
 
 def test_slug_of_a_slug_is_the_same() -> None:
     for character in filter(str.isalnum, map(chr, range(sys.maxunicode + 1))):
-        if "CJK UNIFIED" in unicodedata.name(character, ""):  # most, and all alike
+        if "CJK UNIFIED" in unicodedata.name(character, ""):  # most characters, all alike
             continue
         slug = make_slug(f"a{character}\u0301b")
         assert make_slug(slug.replace("-", " ")) == slug
@@ -116,7 +116,7 @@ def test_too_many_marks_on_one_letter_are_invalid(text: str) -> None:
 
 
 def as_json(value: object) -> bytes:
-    """Return JSON in UTF-8, with escapes only for lone surrogates."""
+    """Return JSON in UTF-8, with escapes for lone surrogates only."""
     try:
         return json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -124,7 +124,7 @@ def as_json(value: object) -> bytes:
 
 
 async def status_of(client: Client, field: str, value: object) -> int:
-    """Send a draft with the value, and return the status; check that a reason is given."""
+    """Send a draft with the value, and return the status; check that the response says why."""
     body = as_json(draft() | {field: value})
     headers = WRITER | {hdrs.CONTENT_TYPE: JSON}
     async with client.post("/api/news", data=body, headers=headers) as response:

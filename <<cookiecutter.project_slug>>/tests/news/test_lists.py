@@ -14,7 +14,7 @@ NOW = datetime(2024, 1, 31, tzinfo=UTC)
 
 
 async def fill(client: Client, count: int) -> None:
-    """Create items, the latest one last; each moment is that of two."""
+    """Create items, the latest one last; two items share each time."""
     for i in range(count):
         await create(client, f"Item {i}", published_at=(NOW + timedelta(hours=i // 2)).isoformat())
 

@@ -70,7 +70,7 @@ LINK = "[a](" + "x" * 300
 
 
 def filled(unit: str, before: str = "", after: str = "") -> str:
-    """Return a text of the greatest length that repeats a unit."""
+    """Return a text of the maximum length that repeats a unit."""
     count = (LONGEST_BODY - len(before) - len(after)) // len(unit)
     return before + unit * count + after
 

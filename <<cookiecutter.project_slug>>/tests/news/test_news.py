@@ -1,4 +1,4 @@
-"""The routes of the news: conditional requests and CORS."""
+"""The routes of the news feature: conditional requests and CORS."""
 
 import re
 
@@ -47,7 +47,7 @@ async def test_known_etag_is_304_until_the_item_changes(
             async with ask(path, headers=headers | {hdrs.IF_NONE_MATCH: known}) as response:
                 assert response.status == 304
                 assert await response.read() == b""
-                # A new nonce would not fit the page that the browser keeps.
+                # A new nonce would not match the page that the browser has cached.
                 assert "Content-Security-Policy" not in response.headers
                 for name in (hdrs.ETAG, hdrs.CACHE_CONTROL):
                     assert response.headers[name] == first[name]
@@ -155,7 +155,7 @@ async def test_allowed_origin_writes_without_cookies(client_with_cors: Client) -
         assert response.status == 200
         assert response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] == ALLOWED
     async with client_with_cors.delete(f"{path}?version=1", headers=headers) as response:
-        assert response.status == 409  # which the page may read
+        assert response.status == 409  # readable by the page
         assert response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] == ALLOWED
     async with client_with_cors.delete(f"{path}?version=2", headers=headers) as response:
         assert response.status == 204

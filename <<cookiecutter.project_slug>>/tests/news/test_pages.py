@@ -197,7 +197,7 @@ async def test_text_is_rendered_once_for_all_who_wait(monkeypatch: pytest.Monkey
     opened.set()
     assert await asyncio.gather(*others) == [*"AABB"]
     assert sorted(begun) == ["a", "b"]
-    assert [await rendered(text) for text in "cba"] == [*"CBA"]  # of three, two are remembered
+    assert [await rendered(text) for text in "cba"] == [*"CBA"]  # the cache holds two of the three
     assert sorted(begun) == ["a", "a", "b", "c"]
 
 

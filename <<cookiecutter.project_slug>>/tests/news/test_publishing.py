@@ -42,7 +42,7 @@ async def test_changes_that_the_public_sees_are_published(client: Client) -> Non
         item = await create(client, "Über", published_at=None)
         assert await heard() == []
         assert await change(client, item, title="Über alles") == 200
-        assert await heard() == []  # as yet it is a draft
+        assert await heard() == []  # it is still a draft
         news = {"type": "news", "title": "Über alles", "url": "/news/%C3%BCber"}
 
         item = await get(client, item["id"])
@@ -52,7 +52,7 @@ async def test_changes_that_the_public_sees_are_published(client: Client) -> Non
 
         item = await get(client, item["id"])
         assert await change(client, item) == 200
-        assert await heard() == []  # nothing differs
+        assert await heard() == []  # nothing has changed
 
         item = await get(client, item["id"])
         assert await change(client, item, body="Other") == 200

@@ -15,7 +15,7 @@ from .helpers import assert_harmless, create, entries, read
 
 
 def run(*arguments: str) -> None:
-    """Run the module, as ``python -m`` does."""
+    """Run the module as ``python -m`` does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["seed", *arguments])
         patch.delitem(sys.modules, "package_name.news.seed")

@@ -38,9 +38,9 @@ async def test_readyz_is_200_while_all_checks_pass_and_names_those_that_do_not(
         raise ConnectionError
 
     assert client.app
-    client.app[readiness.CHECKS].clear()  # of what the tests may not have
+    client.app[readiness.CHECKS].clear()  # remove checks that the tests may not pass
     client.app[readiness.CHECKS]["succeeding"] = succeed
-    monkeypatch.setattr(readiness, "PATIENCE", TIMEOUT)  # of a busy machine
+    monkeypatch.setattr(readiness, "PATIENCE", TIMEOUT)  # the machine may be busy
     async with client.get("/readyz") as response:
         assert response.status == 200
         assert await response.json() == {"status": "ready", "down": []}

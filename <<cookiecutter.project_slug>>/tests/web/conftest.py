@@ -1,4 +1,4 @@
-"""The timers of the event loop, which tests wait for in place of time."""
+"""Event-loop timers, which tests wait for instead of real time."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from ..helpers import until
 
 
 class Timers:
-    """The timers of a second or more that were set with ``loop.call_later`` (sleep() does so)."""
+    """Timers of a second or more that were set with ``loop.call_later`` (sleep() uses it)."""
 
     def __init__(self, advance: Callable[[float], None]) -> None:
         self.pending: list[float] = []
         self.advance = advance
 
     async def wait_for(self, delay: float) -> None:
-        """Wait until a timer of ``delay`` seconds is set; each is returned for once."""
+        """Wait until a timer of ``delay`` seconds is set, and remove it from the pending ones."""
         try:
             await until(lambda: delay in self.pending)
         except TimeoutError:

@@ -29,7 +29,7 @@ async def websocket_echo(request: web.Request) -> web.WebSocketResponse:
 
 
 def echo_app() -> web.Application:
-    """Return an application that echoes at /echo and /websocket, and the same below /nested/."""
+    """Return an application that echoes at /echo and /websocket, and below /nested/."""
     app, nested = create_app(), web.Application()
     for application in (app, nested):
         application.router.add_route("*", "/echo", echo)
@@ -60,7 +60,7 @@ async def raw_status(client: Client, sent: bytes) -> int:
 
 @asynccontextmanager
 async def busy_threads() -> AsyncIterator[None]:
-    """Keep all threads of the event loop's executor busy, and more work queued before yours."""
+    """Keep all threads of the event loop's executor busy, with more work in its queue."""
     loop, release = asyncio.get_running_loop(), threading.Event()
     busy = [loop.run_in_executor(None, release.wait) for _ in range(64)]
     try:

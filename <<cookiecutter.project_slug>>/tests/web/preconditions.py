@@ -1,4 +1,4 @@
-"""Requests for a file of SIZE bytes with conditions and ranges, and how each is answered."""
+"""Conditional and range requests for a file of SIZE bytes, and the expected responses."""
 
 from typing import Final, NamedTuple
 
@@ -11,13 +11,13 @@ class Case(NamedTuple):
     """A request, and the response according to RFC 9110."""
 
     headers: dict[str, str]
-    """``{etag}`` and ``{date}`` stand for the validators of the file."""
+    """Headers; ``{etag}`` and ``{date}`` are replaced with the file's validators."""
     status: int
     part: slice = slice(0, SIZE)
-    """The bytes that a 200 or 206 has."""
+    """The bytes that a 200 or 206 response has."""
     method: str = "GET"
     nginx: int | None = None
-    """The status that nginx responds with where it differs from the RFC, or makes more of it."""
+    """Status of nginx if it differs from the RFC, or supports more of it."""
 
 
 def _range(value: str, status: int, part: slice = slice(0, SIZE), nginx: int | None = None) -> Case:
@@ -38,7 +38,7 @@ RANGES: Final = [
     _range("BYTES=10-19", 206, slice(10, 20)),
     _range("bytes= 10 - 19 ", 206, slice(10, 20)),
     _range("bytes=0-0,", 206, slice(0, 1), nginx=416),
-    # Not satisfiable, or malformed.
+    # Unsatisfiable or malformed.
     _range("bytes=1000-", 416),
     _range("bytes=1000-1001", 416),
     _range("bytes=-0", 416),
@@ -49,17 +49,17 @@ RANGES: Final = [
         _range(f"bytes={ranges}", 416)
         for ranges in ("x", "-", "--1", "1", "0x1-2", "1-2-3", "1-2 3", "+1-2", "1.0-2", "٣-", ",")
     ),
-    # Several: one that is satisfiable counts; more are answered with the whole file.
+    # Several ranges: a single satisfiable one is sent; for more, the whole file is sent.
     _range("bytes=10-19,2000-", 206, slice(10, 20)),
     _range("bytes=2000-,-5", 206, slice(995, SIZE)),
     _range("bytes=2000-,3000-", 416),
     _range("bytes=0-0,-1", 200, nginx=206),
     _range("bytes=0-9, 20-29, 40-49", 200, nginx=206),
     _range("bytes=" + ",".join(["0-"] * 2000), 200),
-    # Other units, or none.
+    # Other units, or no unit.
     *(_range(value, 200) for value in ("lines=0-9", "bytes", "bytes:0-9", "bytes=", "=0-9", "")),
     _range("bytes =0-9", 200),
-    # Only GET has ranges.
+    # Ranges are for GET only.
     Case({"Range": "bytes=0-9"}, 200, method="HEAD", nginx=206),
     Case({"Range": "bytes=2000-"}, 200, method="HEAD", nginx=416),
 ]
@@ -109,7 +109,7 @@ PRECONDITIONS: Final = [
     Case({"If-Modified-Since": NEW}, 304, nginx=200),
     Case({"If-Modified-Since": OLD}, 200),
     Case({"If-Modified-Since": "not a date"}, 200),
-    # Of dates, the three forms of section 5.6.7, which are in GMT.
+    # Dates in the three formats of section 5.6.7, always in GMT.
     *(
         Case({"If-Unmodified-Since": date}, 412)
         for date in ("Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994")
@@ -125,7 +125,7 @@ PRECONDITIONS: Final = [
             *("Sun, 31 Feb 1994 08:49:37", "Sun, 06 Nov 1994 25:49:37", "Sun, 06 Nov 1994 08:49"),
         )
     ),
-    # Their order (section 13.2.2): a date does not count beside an entity tag.
+    # Precedence (section 13.2.2): a date is ignored if there is an entity tag.
     Case({"If-Match": "{etag}", "If-Unmodified-Since": OLD}, 200, nginx=412),
     Case({"If-Match": '"other"', "If-None-Match": "{etag}"}, 412),
     Case({"If-Match": "{etag}", "If-None-Match": "{etag}"}, 304),

@@ -22,7 +22,7 @@ async def test_access_line_has_all_facts_of_the_request(
 ) -> None:
     async with client.get("/about?a=b", headers={"User-Agent": "tests"}) as response:
         size = len(await response.read())
-    await client.close()  # all lines are written then
+    await client.close()  # all lines are written by then
     (line,) = access_lines(json_log)
     assert line.pop("duration_ms") >= 0
     assert line.pop("timestamp").endswith("Z")

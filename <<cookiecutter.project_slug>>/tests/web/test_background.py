@@ -16,7 +16,7 @@ from .conftest import Timers
 
 # % endfilter
 async def start(work: Work) -> web.AppRunner:
-    """Start an application that does nothing but ``work``."""
+    """Start an application that only runs ``work``."""
     app = web.Application()
     app[SETTINGS] = load_settings()
     supervise(app, work)
@@ -27,7 +27,7 @@ async def start(work: Work) -> web.AppRunner:
 
 @asynccontextmanager
 async def supervised(work: Work) -> AsyncIterator[None]:
-    """Run such an application, and clean it up."""
+    """Run an application that only runs ``work``, and clean it up."""
     runner = await start(work)
     try:
         yield

@@ -51,7 +51,7 @@ async def test_request_head_not_complete_within_keepalive_timeout_closes_the_con
     server = client.server.runner.server
     assert server
     await until(lambda: server.connections)
-    for byte in b"GET /":  # each byte arrives before the limit, and does not put it off
+    for byte in b"GET /":  # each byte arrives in time, but does not extend the limit
         writer.write(bytes([byte]))
         for _ in range(3):
             await asyncio.sleep(0)
@@ -76,7 +76,7 @@ async def test_overlong_url_or_headers_get_400(client: Client, head: bytes, stat
 
 
 LARGE = 20 * 1024**2
-"""Bytes: more than sockets hold."""
+"""Size in bytes that exceeds the buffers of sockets."""
 
 
 class Served:
@@ -85,7 +85,7 @@ class Served:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.requests = 0
-        """At /held, so far; they are held until a turn is given, and /stream sends one byte a turn."""
+        """Number of requests. /held waits for a turn, and /stream sends one byte per turn."""
         self.turns = asyncio.Semaphore(0)
 
     async def held(self, _request: web.Request) -> web.Response:
@@ -147,7 +147,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 
 @pytest.fixture
 def _no_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no handler be cancelled because time has passed."""
+    """Never cancel a handler because time has passed."""
     monkeypatch.setattr(connection, "HALF_CLOSED_TIMEOUT", inf)
 
 
@@ -210,7 +210,7 @@ async def test_client_that_closes_in_mid_request_is_disconnected(
 async def test_websocket_is_closed_when_the_client_stops_sending(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sockets, "HEARTBEAT", 10 * TIMEOUT)  # which would notice, too
+    monkeypatch.setattr(sockets, "HEARTBEAT", 10 * TIMEOUT)  # the heartbeat would detect it, too
     reader, writer = await served.send("tcp", HANDSHAKE)
     with closing(writer):
         async with asyncio.timeout(TIMEOUT):
@@ -268,7 +268,7 @@ async def test_host_in_the_target_replaces_host(
     host: bytes,
     status: int,
 ) -> None:
-    """It is answered and logged, whatever it is (RFC 9112, section 3.2.2)."""
+    """Host may have any value then; the request is served and logged (RFC 9112, section 3.2.2)."""
     monkeypatch.setenv("ALLOWED_HOSTS", "example.com, localhost, [::1], xn--fiqs8s")
     served = Served(tmp_path / "server.sock")
     async with served.running():
@@ -314,7 +314,7 @@ async def test_connection_whose_task_fails_is_closed(
 async def test_handler_is_cancelled_when_the_client_disconnects(
     served: Served, caplog: pytest.LogCaptureFixture, kind: str, half_closed: bool
 ) -> None:
-    """By a reset over TCP, as anything else may be a client that waits for the response."""
+    """Over TCP only a reset does it: other clients may still wait for the response."""
     caplog.set_level(logging.INFO)
     _, writer = await served.send(kind, GET)
     await until(lambda: served.requests)

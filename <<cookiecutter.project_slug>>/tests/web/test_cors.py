@@ -60,7 +60,7 @@ async def test_allowed_origin_can_call_shared_routes(shared: Client) -> None:
 async def test_unlisted_origin_gets_no_cors_headers(shared: Client) -> None:
     async with shared.get("/about", headers={hdrs.ORIGIN: UNLISTED}) as response:
         assert hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in response.headers
-        assert hdrs.ORIGIN in response.headers.getall(hdrs.VARY)  # the answer depends on it
+        assert hdrs.ORIGIN in response.headers.getall(hdrs.VARY)  # the response depends on it
     async with shared.options("/things", headers=preflight(UNLISTED)) as response:
         assert response.status == 403
     async with shared.post("/things", headers={hdrs.ORIGIN: UNLISTED}) as response:

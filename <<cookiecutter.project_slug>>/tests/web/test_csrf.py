@@ -12,7 +12,7 @@ SEC_FETCH_SITE = "Sec-Fetch-Site"
 @pytest.mark.parametrize(
     ("headers", "own"),
     [
-        # Browsers of today, over TLS.
+        # Current browsers, over TLS.
         ([(SEC_FETCH_SITE, "same-origin"), ("Origin", "https://example.com")], True),
         ([(SEC_FETCH_SITE, "none")], True),  # typed, or from a bookmark
         ([(SEC_FETCH_SITE, "cross-site"), ("Origin", "https://evil.example")], False),
@@ -23,7 +23,7 @@ SEC_FETCH_SITE = "Sec-Fetch-Site"
         ([(SEC_FETCH_SITE, "same-origin"), ("Origin", SITE), ("Origin", SITE)], False),
         ([(SEC_FETCH_SITE, "nonsense")], False),
         ([(SEC_FETCH_SITE, "")], False),
-        # Older browsers, and all without TLS.
+        # Older browsers, and all browsers without TLS.
         ([("Origin", "https://example.com")], True),
         ([("Origin", "https://EXAMPLE.com:443")], True),
         ([("Origin", "https://evil.example")], False),
@@ -42,14 +42,14 @@ SEC_FETCH_SITE = "Sec-Fetch-Site"
         ([("Origin", "https://" + "".join(map(chr, range(0x4E00, 0x5880))))], False),
         ([("Origin", "https://\udcff.example")], False),
         ([("Origin", "https://evil.example"), ("Referer", "https://example.com/")], False),
-        # Even older ones, which send no Origin.
+        # Even older browsers, which do not send Origin.
         ([("Referer", "https://example.com/admin/?a=b")], True),
         ([("Referer", "https://evil.example/https://example.com/")], False),
         ([("Referer", "https://example.com@evil.example/")], False),
         ([("Referer", "https://" + "".join(map(chr, range(0x4E00, 0x5880))) + "/")], False),
         ([("Referer", "http://xn--/")], False),
         ([("Referer", "https://example.com/"), ("Referer", "https://example.com/")], False),
-        ([("Cookie", "session=x")], False),  # a page of an attacker that hides its origin
+        ([("Cookie", "session=x")], False),  # an attacker's page that hides its origin
         # Programs.
         ([], True),
     ],

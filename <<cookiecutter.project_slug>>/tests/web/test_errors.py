@@ -138,7 +138,7 @@ async def test_internal_error_is_logged_with_its_exception(
 async def test_error_page_that_fails_falls_back_to_problem_json(
     failing: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(errors, "SENTENCES", None)  # so that the page cannot be made
+    monkeypatch.setattr(errors, "SENTENCES", None)  # makes rendering the page fail
     async with failing.get("/fails", headers={hdrs.ACCEPT: BROWSER_ACCEPT}) as response:
         assert response.status == 500
         assert json.loads(await response.text())["status"] == 500

@@ -14,7 +14,7 @@ from .helpers import busy_threads
 async def test_worker_is_not_ready_while_all_threads_are_busy(
     client: Client, advance: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "PATIENCE", TIMEOUT)  # of a busy machine
+    monkeypatch.setattr(readiness, "PATIENCE", TIMEOUT)  # the machine may be busy
     assert client.app
     reached = asyncio.Event()
 

@@ -11,7 +11,7 @@ from package_name.web import expect
 
 # % endfilter
 async def three_bytes(request: web.Request) -> web.Response:
-    """Accept a body of at most three bytes, before it is sent."""
+    """Accept a body of at most three bytes, before the client sends it."""
     if (request.content_length or 0) > 3:
         raise web.HTTPRequestEntityTooLarge(3)
     await expect.proceed(request)

@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write(path: Path) -> Write:
-    """Return a function that changes the file, a second later."""
+    """Return a function that changes the file and sets its mtime a second later."""
 
     def write(content: bytes) -> None:
         date = path.stat().st_mtime + 1
@@ -120,7 +120,7 @@ async def test_date_in_if_range_has_to_be_older_than_a_second_and_in_gmt(
     assert (await ask(headers=part | {hdrs.IF_RANGE: date}))[0] == 206
     for other in (date.replace("GMT", "+0000"), date.replace(" GMT", "")):
         assert (await ask(headers=part | {hdrs.IF_RANGE: other}))[0] == 200
-    later = time.time() + 1  # so that the second does not pass meanwhile
+    later = time.time() + 1  # so that the second does not end in the meantime
     os.utime(path, (later, later))
     _, headers, _ = await ask()
     for validator, status in ((hdrs.LAST_MODIFIED, 200), (hdrs.ETAG, 206)):
@@ -132,7 +132,7 @@ async def test_conditions_may_be_spread_over_several_lines(ask: Ask) -> None:
     etag, date = headers[hdrs.ETAG], headers[hdrs.LAST_MODIFIED]
     for name, status in ((hdrs.IF_NONE_MATCH, 304), (hdrs.IF_MATCH, 200)):
         assert (await ask(headers=[(name, '"other"'), (name, etag)]))[0] == status
-    # Those that are not lists do not count, if there are several.
+    # A header that is not a list is ignored if it is repeated.
     for name in (hdrs.IF_MODIFIED_SINCE, hdrs.IF_UNMODIFIED_SINCE, hdrs.RANGE):
         assert (await ask(headers=[(name, date), (name, date)]))[0] == 200
     part = [(hdrs.RANGE, "bytes=0-9"), (hdrs.IF_RANGE, etag), (hdrs.IF_RANGE, etag)]
@@ -180,7 +180,7 @@ async def test_file_that_cannot_be_opened_is_500_and_logged(
 async def test_file_that_becomes_shorter_while_it_is_sent_cuts_the_connection(
     client: Client, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    os.truncate(path, 100 * 1024**2)  # more than sockets hold
+    os.truncate(path, 100 * 1024**2)  # exceeds the buffers of sockets
     async with client.get("/file") as response:
         assert response.status == 200
         os.truncate(path, CHUNK)
@@ -193,7 +193,7 @@ async def test_file_that_becomes_shorter_while_it_is_sent_cuts_the_connection(
 
 @pytest.fixture
 def copies(tmp_path: Path) -> dict[str, bytes]:
-    """Return the compressed copies of a static file, by their suffixes; all have one mtime."""
+    """Return the compressed copies of a static file by suffix; all have the same mtime."""
     (tmp_path / "site.css").write_bytes(b"body { color: rebeccapurple }\n" * 50)
     copies = {path.suffix: path.read_bytes() for path in precompress(tmp_path)}
     for file in tmp_path.iterdir():
@@ -219,7 +219,7 @@ async def test_parts_of_a_compressed_copy_have_its_own_etag(
         tag = response.headers[hdrs.ETAG]
         assert await response.read() == copy
     assert tag != plain
-    assert tag.endswith(f'-{coding}"')  # different even if mtimes and sizes are the same
+    assert tag.endswith(f'-{coding}"')  # different even for equal mtimes and sizes
     part = accept | {hdrs.RANGE: "bytes=10-19"}
     async with client.get(url, headers=part | {hdrs.IF_RANGE: tag}) as response:
         assert response.status == 206

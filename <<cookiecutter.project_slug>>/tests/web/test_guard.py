@@ -18,7 +18,7 @@ FOREIGN = {hdrs.ORIGIN: "https://evil.example"}
 @pytest.fixture
 async def guarded(aiohttp_client: AiohttpClient) -> Client:
     app = echo_app()
-    app[CHECKS].clear()  # so that /readyz depends on nothing
+    app[CHECKS].clear()  # so that /readyz does not depend on anything
     return await aiohttp_client(app)
 
 
@@ -77,10 +77,10 @@ async def test_websocket_handshake_needs_own_origin(guarded: Client, path: str) 
         (b"GET / HTTP/1.1\r\nHost: ", 400),
         (b"GET / HTTP/1.1\r\nX: y", 400),
         (b"GET / HTTP/1.1\r\nHost: example.com\r\nHost: evil.example", 400),
-        (b"GET / HTTP/1.0", 200),  # before there was Host; the address that was connected to
+        (b"GET / HTTP/1.0", 200),  # predates Host; the connected address counts
         (b"GET http://evil.example/ HTTP/1.1\r\nHost: example.com", 421),
         (b"GET http://example.com/ HTTP/1.1\r\nHost: example.com", 200),
-        (b"GET /livez HTTP/1.1\r\nHost: 10.1.2.3:8080", 200),  # a probe
+        (b"GET /livez HTTP/1.1\r\nHost: 10.1.2.3:8080", 200),  # a health check
         (b"GET /readyz HTTP/1.1\r\nHost: 10.1.2.3:8080", 200),
         (b"GET /static/site.css HTTP/1.1\r\nHost: 10.1.2.3", 421),
         (b"GET /about HTTP/1.1\r\nHost: example.com\r\nX-Forwarded-Host: evil.example", 200),

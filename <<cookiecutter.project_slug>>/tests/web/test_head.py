@@ -50,7 +50,7 @@ async def test_body_without_a_content_coding_is_read(served: Client, coding: str
 
 
 async def test_compressed_body_is_not_decompressed(aiohttp_client: AiohttpClient) -> None:
-    """Not even where nothing refuses it."""
+    """It stays compressed even without the middleware that refuses it."""
     app = echo_app()
     app.middlewares.remove(web_head.head_middleware)
     client = await aiohttp_client(app)

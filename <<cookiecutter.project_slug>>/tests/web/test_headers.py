@@ -134,7 +134,7 @@ async def test_malformed_request_gets_security_headers_and_is_not_quoted(
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     reader, writer = await asyncio.open_connection(*runner.addresses[0])
     writer.write(sent)
-    answer = await reader.read()  # to the end: the connection is closed
+    answer = await reader.read()  # until the connection is closed
     writer.close()
     await runner.cleanup()
     head, *lines = answer.partition(b"\r\n\r\n")[0].decode().split("\r\n")

@@ -39,7 +39,7 @@ async def test_blocked_event_loop_is_logged_and_reported_by_livez(
 async def test_worst_lag_counts_until_enough_newer_ones_were_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lag, "INTERVAL", 0)  # one measurement in each iteration of the loop
+    monkeypatch.setattr(lag, "INTERVAL", 0)  # one measurement per iteration of the loop
     app = web.Application()
     app[SETTINGS] = load_settings()
     lag.setup(app)

@@ -18,11 +18,11 @@ from .helpers import echo_app
 # % endfilter
 READ_TIMEOUT = 50
 ENOUGH = limits.MIN_RATE * READ_TIMEOUT
-"""Bytes that have to come within READ_TIMEOUT."""
+"""Bytes that must arrive within READ_TIMEOUT."""
 
 
 class Reading:
-    """An application that reads a body when it is told to, and the request that it reads."""
+    """An application that reads a body when told to, and the request that it reads."""
 
     def __init__(self) -> None:
         self.request: web.Request | None = None
@@ -36,7 +36,7 @@ class Reading:
         return web.Response(text=str(len(await request.read())))
 
     def received(self, size: int) -> bool:
-        """Return True once so many bytes of the body were received."""
+        """Return True once ``size`` bytes of the body were received."""
         return self.request is not None and self.request.content.total_bytes >= size
 
 
@@ -67,11 +67,11 @@ async def test_slow_body_gets_408_and_closes_the_connection(
     writer.write(b"x" * first)
     await until(lambda: reading.received(first))
     await timers.fire(READ_TIMEOUT)
-    if first == ENOUGH:  # in time; and then nothing more comes
+    if first == ENOUGH:  # in time; nothing more follows
         await timers.fire(READ_TIMEOUT)
     async with asyncio.timeout(TIMEOUT):
         assert b" 408 " in await reader.readline()
-        assert b"Request Timeout" in await reader.read()  # to the end
+        assert b"Request Timeout" in await reader.read()  # until the connection is closed
     writer.close()
 
 
@@ -85,7 +85,7 @@ async def test_body_at_the_minimum_rate_is_read_to_its_end(
         writer.write(b"x" * ENOUGH)
         await until(partial(reading.received, part * ENOUGH))
         timers.advance(READ_TIMEOUT)
-    await timers.wait_for(READ_TIMEOUT)  # so enough had come by the third time, too
+    await timers.wait_for(READ_TIMEOUT)  # so enough had arrived by the third check, too
     writer.write(b"x" * ENOUGH)
     async with asyncio.timeout(TIMEOUT):
         assert b" 200 " in await reader.readline()

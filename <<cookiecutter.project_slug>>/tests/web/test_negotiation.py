@@ -20,7 +20,7 @@ def test_parse_accept_reads_no_header_of_more_than_4096_characters() -> None:
 @pytest.mark.parametrize(
     ("accept", "best"),
     [
-        ("text/*, text/html;q=0.2", "text/plain"),  # the most specific range decides
+        ("text/*, text/html;q=0.2", "text/plain"),  # the most specific range wins
         ("text/*", "text/html"),  # the first on a tie
         ("", "text/html"),
         ("image/png", None),

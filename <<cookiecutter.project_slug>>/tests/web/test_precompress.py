@@ -19,7 +19,7 @@ def test_precompress_writes_copies_that_are_smaller_and_removes_stale_ones(tmp_p
     (directory / "noise.bin").write_bytes(os.urandom(1000))
     stale = directory / "noise.bin.gz"
     stale.write_bytes(b"outdated")
-    for _ in range(2):  # a second time, over its own work
+    for _ in range(2):  # the second time, over its own output
         assert [path.name for path in precompress(directory)] == ["site.css.br", "site.css.gz"]
     assert brotli.decompress((directory / "site.css.br").read_bytes()) == CSS
     assert gzip.decompress((directory / "site.css.gz").read_bytes()) == CSS

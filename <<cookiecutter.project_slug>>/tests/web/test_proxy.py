@@ -97,7 +97,7 @@ async def test_malformed_forwarded_headers_get_400(
 
 
 CHAIN = "203.0.113.9, 10.0.0.2"
-"""Through 10.0.0.2 and the peer, which are trusted."""
+"""Addresses of a client behind 10.0.0.2 and the peer, which are both trusted."""
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ CHAIN = "203.0.113.9, 10.0.0.2"
             ["203.0.113.9", "http", "www.example.org"],
         ),
         ([("For", "203.0.113.9, unix:"), ("Proto", "https, http")], ["127.0.0.1", "http"]),
-        # All are trusted: the first, as in X-Forwarded-For.
+        # If all are trusted, the first one counts, as in X-Forwarded-For.
         ([("For", "10.0.0.3, 10.0.0.2"), ("Proto", "https, http, http")], ["10.0.0.3", "https"]),
         ([("Proto", "https,http")], ["127.0.0.1", "https"]),
         ([("Proto", " , "), ("Host", ","), ("For", ", ,")], ["127.0.0.1", "http"]),
@@ -157,8 +157,8 @@ async def test_unix_socket_peer_is_trusted_only_if_listed(
     assert [line["client"] for line in access_log.entries] == ["203.0.113.9", "unix"]
 
 
-# What arrives when a client at 203.0.113.9 asks for https://www.example.org/ and forges headers:
-# each proxy appends the address of its peer, and the outermost sets the rest.
+# Headers that arrive when a client at 203.0.113.9 requests https://www.example.org/ with forged
+# headers: each proxy appends the address of its peer, and the outermost proxy sets the rest.
 FORGED = {"X-Forwarded-For": "198.51.100.1, 10.0.0.1", "X-Forwarded-Proto": "gopher"}
 OUTERMOST = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "www.example.org"}
 ONE_PROXY = OUTERMOST | {"X-Forwarded-For": "198.51.100.1, 10.0.0.1, 203.0.113.9"}
@@ -219,7 +219,7 @@ async def test_peer_with_a_bound_unix_socket_is_not_taken_for_an_address(
             peer.connect(str(tmp_path / "server.sock"))
             reader, writer = await asyncio.open_connection(sock=peer)
             writer.write(b"GET /client HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            assert b" 200 " in await reader.read()  # to the end: the line is logged then
+            assert b" 200 " in await reader.read()  # until it is closed: the line is logged by then
             writer.close()
     await runner.cleanup()
     assert [line["client"] for line in access_log.entries] == ["unix", "unix"]

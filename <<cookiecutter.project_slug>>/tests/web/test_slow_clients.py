@@ -1,4 +1,4 @@
-"""Clients that never read, and bodies in tiny chunks: limits of web/connection.py."""
+"""Clients that never read, and bodies in tiny chunks: the limits of web/connection.py."""
 
 import asyncio
 import logging
@@ -41,7 +41,7 @@ class Running:
         self.runner.app.router.add_get("/large", large)
 
     def unsent(self) -> list[int]:
-        """Return how many bytes wait for each client."""
+        """Return the number of buffered bytes for each client."""
         assert self.runner.server
         transports = [each.transport for each in self.runner.server.connections]
         return [each.get_write_buffer_size() for each in transports if each]
@@ -62,7 +62,7 @@ async def running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncItera
 
 
 async def sent(running: Running, data: bytes) -> bytes:
-    """Send bytes to a Unix socket, and return what comes back until the end."""
+    """Send bytes to a Unix socket, and return everything that is received until it is closed."""
     async with asyncio.timeout(TIMEOUT):
         reader, writer = await asyncio.open_unix_connection(running.path)
         writer.write(data)
@@ -133,7 +133,7 @@ async def test_clients_that_never_read_are_cut_off(
 async def test_client_that_closes_and_never_reads_is_cut_off(
     timers: Timers, running: Running
 ) -> None:
-    """aiohttp closes an idle connection after a while, which waits for what is unsent."""
+    """aiohttp closes an idle connection after a while, but waits for unsent data."""
     _, writer = await asyncio.open_unix_connection(running.path)
     writer.write(REQUESTS["a large response"])
     await until(lambda: any(running.unsent()))

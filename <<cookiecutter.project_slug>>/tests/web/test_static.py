@@ -46,7 +46,7 @@ async def files(aiohttp_client: AiohttpClient, directory: Path) -> Client:
 
 @contextmanager
 def searchable_by_nobody(directory: Path) -> Iterator[None]:
-    """Close a directory to this process, which gives up the privileges of root for a while."""
+    """Remove access to a directory; as root, drop the privileges for a while."""
     mode, user = directory.stat().st_mode, os.geteuid()
     directory.chmod(0)
     if user == 0:
@@ -82,7 +82,7 @@ async def test_missing_or_wrong_version_is_revalidated(files: Client, query: str
     async with files.get("/static/site.css" + query, headers={"If-None-Match": etag}) as response:
         assert response.status == 304
         assert response.headers[hdrs.CACHE_CONTROL] == "no-cache"
-        assert CSP not in response.headers  # that of the page that the browser keeps goes on
+        assert CSP not in response.headers  # the policy of the cached page stays in effect
 
 
 async def test_file_is_read_once_and_again_only_after_a_change(

@@ -1,4 +1,4 @@
-"""Forms that are larger than the file in them."""
+"""Forms with more data than the file in them."""
 
 import io
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ MEBIBYTE = 1024**2
 
 @pytest.fixture
 async def small(aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch) -> Client:
-    """A client that may upload 1 MiB."""
+    """Return a client that may upload 1 MiB."""
     monkeypatch.setenv("MAX_UPLOAD_SIZE", "1MiB")
     return await signed_in(aiohttp_client)
 
@@ -96,7 +96,7 @@ async def test_headers_of_a_part_are_limited(small: Client, header: bytes, statu
 
 
 async def test_many_lines_around_a_file_are_413(small: Client) -> None:
-    """Each line takes aiohttp as long as hundreds of bytes."""
+    """aiohttp needs as long for each line as for hundreds of bytes."""
     assert await upload(small, b"\n" * 1000, PART, END, chunked=False) == 413
 
 

@@ -25,10 +25,10 @@ from package_name.admin.files.names import attachment, safe_name
         ("con.txt", "con_.txt"),
         (".LPT1", "LPT1_"),
         ("<a>:|?*.txt", "a.txt"),
-        ("invoice\u202efdp.exe", "invoicefdp.exe"),  # shown as invoiceexe.pdf
+        ("invoice\u202efdp.exe", "invoicefdp.exe"),  # displayed as invoiceexe.pdf
         ("\u200d\u3164", "unnamed"),
         ("zwnj\u200c.txt", "zwnj\u200c.txt"),
-        ("e\u0301.txt", "\u00e9.txt"),  # one letter, however it was typed
+        ("e\u0301.txt", "\u00e9.txt"),  # one letter, in either form
         ("\u65e5\u672c\u8a9e.txt", "\u65e5\u672c\u8a9e.txt"),
         ("\ud800\udcff.txt", "txt"),
         ("\u0301\u0316" * 2000, "\u0316" * 126),
@@ -40,7 +40,7 @@ from package_name.admin.files.names import attachment, safe_name
 )
 def test_safe_name_is_valid_everywhere_and_stable(given: str, name: str) -> None:
     assert safe_name(given) == name
-    assert len(name.encode()) <= 255  # what file systems take
+    assert len(name.encode()) <= 255  # the limit of most file systems
     assert safe_name(name) == name
 
 

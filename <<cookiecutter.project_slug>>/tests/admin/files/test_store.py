@@ -54,7 +54,7 @@ def test_open_removes_abandoned_uploads_only(store: Store) -> None:
     left.mkdir()
     (left / "content").write_bytes(b"half")
     (store.incoming / "stray").write_text("not an upload")
-    Store(store.files.parent).open()  # another worker
+    Store(store.files.parent).open()  # as another worker does
     assert not left.exists()
     under_way.write(b"whole")
     assert store.find(under_way.keep("a", "ada").id).size == 5
@@ -100,7 +100,7 @@ def test_closed_upload_leaves_nothing(store: Store) -> None:
     upload.close()
     late = Upload(store)
     late.close()
-    late.open()  # by a thread that had to wait
+    late.open()  # called late, by a thread that had to wait
     assert not list(store.incoming.iterdir())
     assert store.page(10) == []
 

@@ -22,7 +22,7 @@ from ..helpers import signed_in
 # % endfilter
 HTML = {hdrs.ACCEPT: "text/html"}
 FILES = Path("uploads")
-"""The default, below the test's own folder."""
+"""Default folder of uploads, below the test's own folder."""
 BOUNDARY = "multipart/form-data; boundary=b"
 PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx'
 
@@ -143,7 +143,7 @@ async def test_upload_that_is_too_large_is_413(
 
     headers = {hdrs.CONTENT_TYPE: BOUNDARY}
     async with client.post("/admin/files/", data=stream(), headers=headers) as response:
-        assert response.status == 413  # although it had not said how large it is
+        assert response.status == 413  # although the request had no Content-Length
     assert len(kept()) == 1
     await wait_for_cleanup()
 
@@ -181,7 +181,7 @@ async def test_form_that_is_not_one_file_is_refused(
 
 
 async def head_of_upload(client: Client, **changed: str | None) -> bytes:
-    """Return the head of a request that expects 100 Continue before its body is sent."""
+    """Return the head of a request that waits for 100 Continue before it sends the body."""
     (cookie,) = client.session.cookie_jar
     headers = {
         "Host": f"127.0.0.1:{client.port}",
@@ -223,7 +223,7 @@ async def test_expect_100_continue_is_answered_before_the_body_is_sent(
 
 
 async def test_http_1_0_client_is_not_sent_100_continue(admin: Client) -> None:
-    """Which does not know Expect."""
+    """HTTP/1.0 does not define Expect."""
     head = (await head_of_upload(admin)).replace(b"HTTP/1.1", b"HTTP/1.0")
     reader, writer = await asyncio.open_connection("127.0.0.1", admin.port)
     writer.write(head + PART + b"\r\n--b--\r\n")
@@ -299,5 +299,5 @@ async def test_download_through_nginx_is_an_x_accel_redirect(
             location = response.headers.get("X-Accel-Redirect")
         if proxies:
             assert (body, location) == (b"", f"/_files/{record['id']}/content")
-        else:  # there is no nginx to act on it
+        else:  # there is no nginx to handle the header
             assert (body, location) == (b"content", None)

@@ -1,4 +1,4 @@
-"""Logging as in production, and a feed that publishes it soon."""
+"""Fixtures: production logging, and a feed with a short publishing interval."""
 
 import io
 from math import inf
@@ -13,7 +13,7 @@ from package_name.web import lag
 # % endfilter
 @pytest.fixture(autouse=True)
 def output(json_log: io.BytesIO, monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
-    """Log as in production, but nothing of a busy machine; return what is written."""
+    """Log as in production, without event-loop lag warnings; return the output."""
     monkeypatch.setattr(feed, "INTERVAL", 0.02)
     monkeypatch.setattr(lag, "HIGH", inf)
     return json_log

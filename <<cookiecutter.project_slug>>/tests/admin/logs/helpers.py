@@ -1,4 +1,4 @@
-"""Watching the logs, as the page of the admin does."""
+"""Helpers that follow the logs as the admin page does."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,23 +17,23 @@ PAGE = "/admin/logs/"
 
 
 def app_of(client: Client) -> web.Application:
-    """Return the application that the client talks to."""
+    """Return the application behind the client."""
     assert client.app
     return client.app
 
 
 def tail(client: Client, **query: str) -> Any:
-    """Open the WebSocket of the records that match the query."""
+    """Open a WebSocket for the records that match the query."""
     return client.ws_connect(f"{PAGE}tail", params=query, protocols=(PROTOCOL,))
 
 
 async def listening() -> None:
-    """Wait until the worker has heard that the logs are watched."""
+    """Wait until the worker knows that a client follows the logs."""
     await until(lambda: TAP.listeners)
 
 
 async def read(ws: Any, last: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-    """Return the records that are received, up to the last one, each with its worker."""
+    """Return the received records up to the last one, each with its worker."""
     records: list[dict[str, Any]] = []
     async with asyncio.timeout(TIMEOUT):
         while not any(map(last, records)):
@@ -45,5 +45,5 @@ async def read(ws: Any, last: Callable[[dict[str, Any]], bool]) -> list[dict[str
 
 
 def has_event(event: str) -> Callable[[dict[str, Any]], bool]:
-    """Return a condition for ``read``: that a record has this event."""
+    """Return a condition for ``read`` that matches a record with this event."""
     return lambda record: record["event"] == event

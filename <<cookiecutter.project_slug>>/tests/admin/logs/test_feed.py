@@ -44,7 +44,7 @@ async def test_large_records_are_shortened_and_odd_values_are_shown(
     logs.configure(level="INFO", json=json)
     async with tail(admin) as ws:
         await listening()
-        for number in range(20):  # together too large for one message
+        for number in range(20):  # too large for one message when combined
             library.info("%d %s", number, "x" * feed.MAX_TEXT)
         library.info("many", extra={"values": ["y" * 1000] * 50})
         library.info("odd", extra={"value": "\udcff\u202e", "large": 2**70, "other": object()})
@@ -76,7 +76,7 @@ async def test_oldest_records_beyond_the_limit_are_dropped_and_counted(
     async with tail(client) as ws, tail(client, text="no record has it") as other:
         await listening()
         library.info("alone")
-        await read(ws, has_event("alone"))  # so that none waits
+        await read(ws, has_event("alone"))  # so that no record is queued
         for number in range(8):
             library.info(str(number))
         message = await ws.receive_json(timeout=TIMEOUT)

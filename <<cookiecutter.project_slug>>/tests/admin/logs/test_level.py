@@ -23,7 +23,7 @@ AGAIN = "the log level is INFO again"
 
 
 def events(output: str) -> list[str]:
-    """Return what the switch has logged, with N for numbers."""
+    """Return the events that the switch has logged, with N for numbers."""
     lines = [line for line in json_lines(output) if line["logger"] == level.__name__]
     return [re.sub(r"\d+", "N", line["event"]) for line in lines]
 
@@ -79,7 +79,7 @@ async def test_every_worker_obeys_orders_and_feeds_the_tail(
     with running([*STANDALONE, "--path", str(path)], path, ADMIN_USERS="") as process:
         async with tail(admin) as ws, session(path) as theirs:
             reading = asyncio.create_task(read(ws, is_theirs))
-            while not reading.done():  # until it has heard that the logs are watched
+            while not reading.done():  # until it knows that a client follows the logs
                 async with theirs.get("/livez") as response:
                     assert response.status == 200
                 await asyncio.sleep(0.05)
@@ -93,7 +93,7 @@ async def test_every_worker_obeys_orders_and_feeds_the_tail(
         stdout, stderr = await asyncio.to_thread(process.communicate, timeout=TIMEOUT)
     assert (process.returncode, stderr) == (0, "")
     assert events(stdout) == [
-        "the log level is DEBUG for N s, by ada",  # which was given before it started
+        "the log level is DEBUG for N s, by ada",  # set before it started
         "the log level is WARNING for N s, by eve",
         AGAIN,
     ]

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 BAKED_TESTS = ROOT / "<<cookiecutter.project_slug>>/tests"
 postgresql = SimpleNamespace(**run_path(str(BAKED_TESTS / "database/postgresql.py")))
 """Functions that the tests of a baked project start PostgreSQL with."""
-LONGEST = {"test_check", "test_image", "test_systemd"}
+LONGEST = ["test_image", "test_systemd", "test_check"]
 VERSIONS = ROOT / ".cache/versions"
 """Folder where the tests note the versions of the dependencies that were installed."""
 SCREENSHOTS = ROOT / ".cache/screenshots"
@@ -50,7 +50,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slowest files first, so that no worker is left alone with one of them."""
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -182,30 +183,40 @@ def bake(tmp_path: Path) -> Bake:
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return the default project, installed; each pytest process has a copy for its tests."""
+def original(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return the default project, installed once for all pytest processes, which only copy it."""
     everybody = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         everybody = everybody.parent
-    original = everybody / "original/my-service"
+    path = everybody / "original/my-service"
     with (everybody / "original.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (original / "data").exists():
-            project = bake_into(original.parent)
-            project.make("migrate")  # installs first
-    path = tmp_path_factory.mktemp("installed") / original.name
-    shutil.copytree(original, path, symlinks=True, ignore=shutil.ignore_patterns(".venv"))
-    subprocess.run(["cp", "--archive", "--link", original / ".venv", path], check=True)
+        if not (path / "data").exists():
+            bake_into(path.parent).make("migrate")  # installs first
+    return Project(path, "my_service")
+
+
+def copied(original: Project, folder: Path) -> Project:
+    """Return a copy of an installed project in a folder."""
+    path = folder / original.path.name
+    shutil.copytree(original.path, path, symlinks=True, ignore=shutil.ignore_patterns(".venv"))
+    subprocess.run(["cp", "--archive", "--link", original.path / ".venv", path], check=True)
     # A link, and a program's first line, contain the folder in which they were made.
     named = [each for each in (path / ".venv/bin").iterdir() if not each.is_symlink()]
     for each in (*named, *path.glob(".venv/lib/*/site-packages/*.pth")):
         content = each.read_bytes()
-        if os.fsencode(original) in content:
+        if os.fsencode(original.path) in content:
             mode = each.stat().st_mode
             each.unlink()
-            each.write_bytes(content.replace(os.fsencode(original), os.fsencode(path)))
+            each.write_bytes(content.replace(os.fsencode(original.path), os.fsencode(path)))
             each.chmod(mode)
-    return Project(path, "my_service")
+    return Project(path, original.package)
+
+
+@pytest.fixture(scope="session")
+def installed(original: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Return an installed copy of the default project, which the tests of a process share."""
+    return copied(original, tmp_path_factory.mktemp("installed"))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from conftest import (
     Project,
     answers_at,
     client,
-    cookiecutter,
+    copied,
     free_port,
     postgresql,
     started,
@@ -51,6 +51,7 @@ def interpreters() -> dict[str, str]:
 
 
 INTERPRETERS = interpreters()
+CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
 FIRST, *OTHERS = sorted(INTERPRETERS, key=lambda version: int(version.split(".")[1]))
 DATABASES = ("none", "sqlite", "postgresql")
 CASES = [
@@ -103,57 +104,37 @@ def remove_news(project: Project) -> None:
     project.make("migrate")
 
 
-@pytest.fixture(scope="module")
-def default(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Bake a default project for the first Python; tests that change it restore it."""
-    folder = tmp_path_factory.mktemp("default") / "out"
-    folder.mkdir()
-    assert cookiecutter(folder).returncode == 0
-    return Project(folder / "my-service", "my_service")
+def test_default_project_passes_its_check_and_is_covered(bake: Bake) -> None:
+    check(bake(), FIRST, "lint", "coverage")
 
 
-@pytest.fixture
-def changeable(default: Project, tmp_path: Path) -> Project:
-    """Return the default project as baked, with its installed packages and caches."""
-    (tmp_path / "out").mkdir()
-    assert cookiecutter(tmp_path / "out").returncode == 0
-    for name in ("src", "tests", "migrations"):
-        shutil.rmtree(default.path / name)
-        shutil.copytree(tmp_path / "out/my-service" / name, default.path / name)
-    shutil.copy(tmp_path / "out/my-service/.env.example", default.path)
-    (default.path / ".env").unlink(missing_ok=True)
-    shutil.rmtree(default.path / "data", ignore_errors=True)
-    return default
+def test_project_that_has_grown_passes_its_check_without_admin(
+    original: Project, tmp_path: Path
+) -> None:
+    project = copied(original, tmp_path)
+    grow(project)
+    remove(project, "admin", "tests/admin")
+    check(project, CURRENT, "check")
 
 
-@pytest.mark.xdist_group("default")
-def test_default_project_passes_its_check_and_is_covered(default: Project) -> None:
-    check(default, FIRST, "lint", "coverage")
-
-
-@pytest.mark.xdist_group("default")
-def test_project_that_has_grown_passes_its_check_without_admin(changeable: Project) -> None:
-    grow(changeable)
-    remove(changeable, "admin", "tests/admin")
-    check(changeable, FIRST, "check")
-
-
-@pytest.mark.xdist_group("default")
-def test_project_that_has_grown_passes_its_check_without_news(changeable: Project) -> None:
+def test_project_that_has_grown_passes_its_check_without_news(
+    original: Project, tmp_path: Path
+) -> None:
     """The owner's data in the database also survives."""
-    grow(changeable)
+    project = copied(original, tmp_path)
+    grow(project)
     # Run here too: the check below runs without the admin or the news feature.
-    both = [str(changeable.bin / "pytest"), "tests/admin/test_news.py"]
-    done = subprocess.run(both, cwd=changeable.path, capture_output=True, text=True, check=False)
+    both = [str(project.bin / "pytest"), "tests/admin/test_news.py"]
+    done = subprocess.run(both, cwd=project.path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    with closing(sqlite3.connect(changeable.path / "data/app.db")) as connection:
+    with closing(sqlite3.connect(project.path / "data/app.db")) as connection:
         connection.execute("INSERT INTO teas VALUES (1, 'Assam')")
         connection.commit()
-        remove_news(changeable)
+        remove_news(project)
         assert connection.execute("SELECT * FROM teas").fetchall() == [(1, "Assam")]
         with pytest.raises(sqlite3.OperationalError, match="no such table: news"):
             connection.execute("SELECT * FROM news")
-    check(changeable, FIRST, "check")
+    check(project, CURRENT, "check")
 
 
 def assert_answers_are_shown(project: Project, given: dict[str, str], log: Path) -> None:

@@ -49,7 +49,7 @@ workers = values["workers"]
 # Seconds after which a worker with a blocked event loop is killed and replaced.
 timeout = values["timeout"]
 graceful_timeout = values["graceful_timeout"]
-# Off by default: replacing workers hides leaks and closes WebSockets. The jitter spreads it.
+# Off by default: new workers hide leaks and close WebSockets. The jitter spreads the restarts.
 max_requests = values["max_requests"]
 max_requests_jitter = max_requests // 10
 # The socket would be opened in the home directory, which a service user may not have.
@@ -63,7 +63,7 @@ _TERMINATING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
 class Lines(logging.Formatter):
-    """Formatter, like that of logs.py, for the master and for workers that have not set up theirs."""
+    """Formatter like that of logs.py, for the master, and for workers until they set up logging."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one JSON object, or text in development."""
@@ -105,7 +105,7 @@ logconfig_dict = {
 
 
 class AiohttpWorker(Worker):
-    """Worker in the master, which becomes one of aiohttp's workers in its own process."""
+    """Worker as the master sees it; in its own process it becomes one of aiohttp's workers."""
 
     @property
     def aborted(self) -> bool:
@@ -197,7 +197,7 @@ def tell(worker: Worker, what: str) -> None:
 
 
 def worker_int(worker: Worker) -> None:
-    """Notify serve.py that a stopping worker accepts no more connections: it stops at once."""
+    """Notify serve.py that a stopping worker accepts no more connections, from now on."""
     worker.loop.call_later(0.05, tell, worker, "stops")
 
 
@@ -206,7 +206,7 @@ def post_worker_init(worker: Worker) -> None:
     # Stop at once, as with SIGQUIT, and not within a second.
     worker.loop.add_signal_handler(signal.SIGTERM, worker.handle_quit, signal.SIGTERM, None)
     # Exit at once, wherever the worker hangs. aiohttp's own handler waits for the event loop, and
-    # leaves its tasks behind; this one, which faulthandler calls after it writes the stack, does not.
+    # leaves its tasks behind; this one, which faulthandler calls after writing the stack, does not.
     worker.loop.remove_signal_handler(signal.SIGABRT)
     signal.signal(signal.SIGABRT, lambda *_: os._exit(1))
     faulthandler.enable(worker.stack)

@@ -74,7 +74,7 @@ def _notice(number: int) -> bytes:
 
 
 def main(command: list[str]) -> int:
-    """Run the command. Return its exit status, or 128 plus the signal number if a signal ended it."""
+    """Run the command. Return its exit status, or 128 plus the number of the fatal signal."""
     statuses: dict[int, int] = {}
     received: list[int] = []
     process: subprocess.Popen[bytes] | None = None

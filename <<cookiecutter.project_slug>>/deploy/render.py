@@ -66,7 +66,7 @@ def versions() -> list[str]:
 
 
 def context() -> dict[str, object]:
-    """Return all variables of the files. Raises SystemExit if a setting is wrong."""
+    """Return the variables for the templates. Raises SystemExit if a setting is wrong."""
     settings, deployment = load_settings(), read(Deployment)
     kept = [PROJECT / settings.upload_folder]
     # % if cookiecutter.database == "sqlite"

@@ -1,4 +1,4 @@
-"""Settings of the application's surroundings: addresses, gunicorn, nginx, users, paths.
+"""Settings of the deployment: addresses, gunicorn, nginx, users, paths.
 
 All programs that start or call a server read them: ``python -m``, adev and deploy/render.py import
 this module. Programs that import nothing of the project run ``python -m <package>.deployment``:

@@ -34,7 +34,7 @@ LINTER = (sys.executable, "-m", "ruff", "check", "--watch", "--output-format=con
 
 
 async def _relax_policy(request: web.Request, response: web.StreamResponse) -> None:
-    """Allow what adev and the toolbar add to pages: a script from the next port, inline styles."""
+    """Allow the additions of adev and the toolbar: a script from the next port, inline styles."""
     if request.path.startswith(TOOLBAR):  # its own pages use inline scripts
         response.headers.pop(CSP, None)  # a 304 has none
         return

@@ -5,7 +5,7 @@ import unicodedata
 from typing import Final, Literal
 
 PIECE: Final = 32
-"""Number of characters that are decomposed at a time; runs of as many marks are sorted first."""
+"""Number of characters that are decomposed at a time; runs of this many marks are sorted first."""
 
 _DECOMPOSED: Final[dict[str, Literal["NFD", "NFKD"]]] = {"NFC": "NFD", "NFKC": "NFKD"}
 # There are no combining marks above this code point.

@@ -42,8 +42,8 @@ def _pipe(descriptor: int) -> int:
 def _write_to_pipe(pipe: int, data: bytes) -> int:
     """Write all data, or nothing if there is no room, and return the number of bytes.
 
-    So lines of processes are not mixed. The kernel ensures this for up to PIPE_BUF bytes. Small
-    lines may leave half of each page unused.
+    Otherwise lines of other processes could come in between. The kernel prevents this for up to
+    PIPE_BUF bytes. Small lines may leave half of each page unused.
     """
     if len(data) > select.PIPE_BUF:
         (used,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))

@@ -36,7 +36,7 @@ async def make_runner(
     for sentence in doubts():
         logger.warning(sentence)
     app = create_app(settings)
-    # Exclude permanent objects from garbage collection: each full one would take 50 ms.
+    # Exclude permanent objects from garbage collection, which would stop the process for 50 ms.
     gc.freeze()
     return Runner(app, hurry=hurry)
 

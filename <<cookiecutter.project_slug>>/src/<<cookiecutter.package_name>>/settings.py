@@ -184,7 +184,7 @@ class Settings(Mode):
     database_timeout: float = Field(default=5, gt=0, allow_inf_nan=False)
     database_statement_timeout: float = Field(default=10, gt=0, allow_inf_nan=False)
 
-    # Used by the news only.
+    # Used by the news feature only.
     api_tokens: Many[SecretStr] = Field(default=(), examples=["<printed by `make secret`>"])
 
     # % endif

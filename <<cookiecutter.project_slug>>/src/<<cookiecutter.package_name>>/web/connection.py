@@ -33,7 +33,7 @@ HALF_CLOSED_TIMEOUT: Final = 5.0
 """Timeout of a client that has shut down its sending side, in seconds: it counts as disconnected
 if nothing is sent to it for this long."""
 _FIRST_CHECK: Final = 0.05
-"""Seconds until the first check of such a client; the delay doubles each time, up to one second."""
+"""Seconds until the first check of this client; the delay doubles each time, up to one second."""
 
 
 def handler_args(settings: Settings) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Connection(web.RequestHandler):
         """Initialize the connection: no request, and nothing to send."""
         self._heard = 0.0
         self.current: CurrentRequest | None = None
-        self._accepted = cast(asyncio.Transport, transport)  # aiohttp drops it when it closes it
+        self._accepted = cast(asyncio.Transport, transport)  # aiohttp clears its own on close
         self._unsent, self._stalled = Unsent(0, 0), 0
         self._watched: StreamReader | None = None
         super().connection_made(transport)

@@ -61,7 +61,7 @@ def get_context(request: web.Request) -> RequestContext:
         trusted = bool(proxies) and is_trusted(peer, proxies)
         sent = request.headers.get(HEADER, "") if trusted else ""
         if not _WELL_FORMED.fullmatch(sent):
-            sent = f"{getrandbits(128):032x}"  # not a secret; Python reseeds it after a fork
+            sent = f"{getrandbits(128):032x}"  # not a secret; reseeded after a fork
         context = RequestContext(app, sent, peer or "unix", request.secure, trusted, perf_counter())
         request[CONTEXT] = context
     return context

@@ -19,10 +19,10 @@ SEC_FETCH_SITE: Final = "Sec-Fetch-Site"
 def is_own(headers: CIMultiDictProxy[str], site: str) -> bool:
     """Return True if a request comes from a page of ``site``, from its user, or from no browser.
 
-    Pages cannot set Sec-Fetch-Site, so it decides if it is sent (W3C Fetch Metadata). Older
-    browsers, and all browsers on plain HTTP, send Origin or at least Referer. A request with a
-    cookie but none of these headers may come from a browser that hides its origin, so it is
-    refused. No browser sends one of these headers twice.
+    Pages cannot set Sec-Fetch-Site, so it takes precedence (W3C Fetch Metadata). Older browsers,
+    and all browsers on plain HTTP, send Origin or at least Referer. A request with a cookie but
+    none of these headers may come from a browser that hides its origin, so it is refused. No
+    browser sends one of these headers twice.
     """
     for name in (SEC_FETCH_SITE, hdrs.ORIGIN, hdrs.REFERER):
         if len(headers.getall(name, ())) > 1:

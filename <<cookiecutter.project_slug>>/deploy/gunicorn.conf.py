@@ -1,4 +1,4 @@
-"""gunicorn's configuration: ``gunicorn --config deploy/gunicorn.conf.py``, from the project's folder.
+"""Configuration of gunicorn: ``gunicorn --config deploy/gunicorn.conf.py`` in the project's folder.
 
 The master keeps running when a release replaces the files that it was started from. So it imports
 neither the project nor its dependencies: a worker that starts later would mix old and new modules.
@@ -29,9 +29,9 @@ PACKAGE = "package_name"
 
 # % endfilter
 def run(module: str, *arguments: str, stdout: int | None = None) -> bytes:
-    """Run a module of the project, and return what it writes to a pipe.
+    """Run a module of the project, and return its output if ``stdout`` is a pipe.
 
-    Raises SystemExit with its status if it fails.
+    Raises SystemExit with its exit status if it fails.
     """
     command = [sys.executable, "-m", f"{PACKAGE}.{module}", *arguments]
     done = subprocess.run(command, stdout=stdout, check=False)
@@ -44,29 +44,29 @@ values = json.loads(run("deployment", stdout=subprocess.PIPE))
 
 wsgi_app = f"{PACKAGE}.server:make_runner"
 bind = values["bind"]
-# One event loop fills one core. Two at least, so that one serves while the other is replaced.
+# One event loop uses one core. At least two, so that one serves while the other is replaced.
 workers = values["workers"]
-# Seconds after which a worker whose event loop is blocked is killed and replaced.
+# Seconds after which a worker with a blocked event loop is killed and replaced.
 timeout = values["timeout"]
 graceful_timeout = values["graceful_timeout"]
-# Replacing workers hides leaks and closes WebSockets, so it is off; not all at once when it is on.
+# Off by default: new workers hide leaks and close WebSockets. The jitter spreads the restarts.
 max_requests = values["max_requests"]
 max_requests_jitter = max_requests // 10
-# It would be opened in the home directory, which a service user may not have.
+# The socket would be opened in the home directory, which a service user may not have.
 control_socket_disable = True
 
-# Where deploy/serve.py reads which workers are ready.
+# File descriptor of a pipe, from which deploy/serve.py reads which workers are ready.
 READY = int(os.environ.get("READY_FD", "-1"))
 TIME_FOR_A_STACK = 2
-"""Seconds from SIGABRT to SIGKILL, for a worker that hangs, on a busy machine."""
+"""Seconds from SIGABRT to SIGKILL, in which a hung worker writes its stack on a busy machine."""
 _TERMINATING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
 class Lines(logging.Formatter):
-    """The lines of the master, and of workers until the project logs: as those of logs.py."""
+    """Formatter like that of logs.py, for the master, and for workers until they set up logging."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one JSON object; in development text."""
+        """Return one JSON object, or text in development."""
         stack = getattr(record, "stack", "")
         if not values["json"]:
             return "\n".join(filter(None, [super().format(record), stack]))
@@ -82,14 +82,14 @@ class Lines(logging.Formatter):
 
 
 def dropped(number: int) -> bytes:
-    """Return the line that tells how many were not written."""
+    """Return the line that reports the number of dropped lines."""
     text = f"{number} lines dropped: the log was not read"
     record = logging.makeLogRecord({"levelname": "WARNING", "msg": text})
     return f"{lines.format(record)}\n".encode()
 
 
 lines = Lines("%(asctime)s [%(levelname)s] %(message)s")
-# It has no name by which a worker would find it in place of the project's own.
+# Not under its name in sys.modules, where a worker would find it instead of the project's module.
 (package,) = find_spec(PACKAGE).submodule_search_locations
 output = run_path(str(Path(package, "output.py")))["Output"](sys.stdout, dropped)
 logconfig_dict = {
@@ -105,11 +105,11 @@ logconfig_dict = {
 
 
 class AiohttpWorker(Worker):
-    """A worker as the master knows it. In its own process it becomes one of aiohttp's."""
+    """Worker as the master sees it; in its own process it becomes one of aiohttp's workers."""
 
     @property
     def aborted(self) -> bool:
-        """Whether the master has sent SIGABRT; the next time it sends SIGKILL."""
+        """True if the master has sent SIGABRT; the next time it sends SIGKILL."""
         return self._aborted
 
     @aborted.setter
@@ -121,13 +121,13 @@ class AiohttpWorker(Worker):
 
     def init_process(self) -> None:
         """Import aiohttp and the project, and become an aiohttp worker."""
-        # uvloop would close gunicorn's own kind of sockets twice, and gunicorn log an error.
+        # uvloop would close gunicorn's socket objects twice, and gunicorn would log an error.
         self.sockets = [listener.sock for listener in self.sockets]
-        # uvloop's event loop costs less CPU time than asyncio's; it is not there on every platform.
+        # uvloop uses less CPU time than asyncio's event loop; not every platform has it.
         name = "GunicornUVLoopWebWorker" if find_spec("uvloop") else "GunicornWebWorker"
         kind = getattr(import_module("aiohttp.worker"), name)
         made = kind(self.age, self.ppid, self.sockets, self.app, self.timeout, self.cfg, self.log)
-        made.tmp.close()  # the master looks at the one that it has made
+        made.tmp.close()  # the master checks the one that it created
         self.__class__, self.__dict__ = kind, vars(made) | vars(self)
         self.init_process()
 
@@ -136,9 +136,9 @@ worker_class = AiohttpWorker
 
 
 def on_starting(arbiter: Arbiter) -> None:
-    """Look at the addresses that options have set; the configuration's own have been."""
+    """Check the addresses that options have set; those of the configuration are checked already."""
     # % if cookiecutter.database == "postgresql"
-    # Workers that wait for the database are killed by their timeout.
+    # Workers must not wait for the database: their timeout would kill them.
     run("database.wait_for_postgresql")
     # % endif
     if arbiter.cfg.bind != bind.split(","):
@@ -146,12 +146,12 @@ def on_starting(arbiter: Arbiter) -> None:
 
 
 def pre_fork(_arbiter: Arbiter, worker: Worker) -> None:
-    """Give the worker a file for its stack, in case it hangs or crashes."""
+    """Create a file for the worker's stack, in case it hangs or crashes."""
     worker.stack = TemporaryFile()  # noqa: SIM115 # child_exit closes it
 
 
 def child_exit(arbiter: Arbiter, worker: Worker) -> None:
-    """Log where a worker was when it was killed by its timeout, or crashed."""
+    """Log the stack of a worker that crashed, or was killed by its timeout."""
     with worker.stack as file:
         file.seek(0)
         dump = file.read().decode(errors="replace")
@@ -163,7 +163,7 @@ def child_exit(arbiter: Arbiter, worker: Worker) -> None:
 
 
 def post_fork(_arbiter: Arbiter, _worker: Worker) -> None:
-    """Have signals wait until the worker can handle them: one that dies while it boots stops all."""
+    """Block signals until the worker can handle them: a worker that dies at boot stops gunicorn."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATING)
 
 
@@ -179,34 +179,34 @@ def worker_exit(_arbiter: Arbiter, worker: Worker) -> None:
         print(error.code, file=sys.stderr, flush=True)
     if worker.age == 1:
         os._exit(Arbiter.WORKER_BOOT_ERROR)
-    time.sleep(1)  # or gunicorn would start workers as fast as it can
+    time.sleep(1)  # otherwise gunicorn would start workers as fast as it can
     os._exit(1)
 
 
 def tell(worker: Worker, what: str) -> None:
-    """Tell serve.py, if that has started gunicorn."""
+    """Send a message to serve.py, if it has started gunicorn."""
     if READY < 0:
         return
     try:
         os.write(READY, f"{worker.pid} {what}\n".encode())
     except BlockingIOError:
-        pass  # it has enough to read
-    except BrokenPipeError:  # it was killed
+        pass  # serve.py has enough messages to read
+    except BrokenPipeError:  # serve.py was killed
         if os.getppid() == worker.ppid:
             os.kill(worker.ppid, signal.SIGTERM)
 
 
 def worker_int(worker: Worker) -> None:
-    """Tell when a worker that is to stop does not accept anybody any more: at once."""
+    """Notify serve.py that a stopping worker accepts no more connections, from now on."""
     worker.loop.call_later(0.05, tell, worker, "stops")
 
 
 def post_worker_init(worker: Worker) -> None:
-    """Tell serve.py that a worker lives; and the master while it drains, as aiohttp's does not."""
-    # At once, as SIGQUIT, and not within a second.
+    """Notify serve.py while a worker runs, and the master while it drains (aiohttp's does not)."""
+    # Stop at once, as with SIGQUIT, and not within a second.
     worker.loop.add_signal_handler(signal.SIGTERM, worker.handle_quit, signal.SIGTERM, None)
-    # At once, and wherever it hangs. aiohttp's own handler waits for the event loop, and leaves its
-    # tasks behind; what faulthandler calls after it has written the stack need not.
+    # Exit at once, wherever the worker hangs. aiohttp's own handler waits for the event loop, and
+    # leaves its tasks behind; this one, which faulthandler calls after writing the stack, does not.
     worker.loop.remove_signal_handler(signal.SIGABRT)
     signal.signal(signal.SIGABRT, lambda *_: os._exit(1))
     faulthandler.enable(worker.stack)
@@ -215,7 +215,7 @@ def post_worker_init(worker: Worker) -> None:
 
     def beat() -> None:
         nonlocal seconds
-        if worker.booted and worker.alive:  # it is once it listens
+        if worker.booted and worker.alive:  # booted: it listens
             tell(worker, str(worker.cfg.workers))
         if not worker.alive:
             worker.notify()
@@ -224,7 +224,7 @@ def post_worker_init(worker: Worker) -> None:
             worker.loop.call_later(1 if worker.booted else 0.1, beat)
 
     def ignore_signals_at_the_end() -> None:
-        # The master repeats SIGTERM, for which asyncio prints an error while it closes the event loop.
+        # The master repeats SIGTERM; asyncio prints an error for it while the event loop is closed.
         (running,) = asyncio.all_tasks()
         running.add_done_callback(lambda _: signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATING))
 

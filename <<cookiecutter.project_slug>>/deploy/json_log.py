@@ -1,8 +1,8 @@
-"""Run a command, and write each line of its output as a JSON object, as the application does.
+"""Wrapper that runs a command, and writes each line of its output as JSON, like the application.
 
-``python deploy/json_log.py COMMAND...`` is for nginx and supervisord, whose logs have formats of their
-own. It passes signals on to the command, and exits with its status. Lines that nobody reads are dropped
-and counted, so that the command does not wait for the reader.
+``python deploy/json_log.py COMMAND...`` is for nginx and supervisord, whose logs have their own
+formats. It forwards signals to the command, and exits with its status. If the log is not read,
+lines are dropped and counted, so that the command does not wait for the reader.
 """
 
 import json
@@ -27,13 +27,13 @@ _FORMATS: Final = [
     ("supervisord", re.compile(r"([\d-]{10} [\d:]{8},\d{3}) (\w+) (.*)"), "%Y-%m-%d %H:%M:%S,%f"),
 ]
 _LEVELS: Final = {
-    # Of nginx.
+    # Levels of nginx.
     **{"emerg": "critical", "alert": "critical", "crit": "critical", "warn": "warning"},
     **{"notice": "info", "info": "info", "debug": "debug"},
-    # Of supervisord.
+    # Levels of supervisord.
     **{"CRIT": "critical", "WARN": "warning", "INFO": "info", "DEBG": "debug"},
 }
-# The mode of its socket says who may use it.
+# The mode of supervisord's socket controls access to it, so it needs no authentication.
 _NO_FAULT: Final = re.compile(
     r"received SIG\w+ indicating (exit|restart) request"
     r"|Server 'unix_http_server' running without any HTTP authentication checking"
@@ -53,8 +53,8 @@ def _fields(event: str, level: str, logger: str, time: datetime) -> bytes:
 def to_json(line: bytes) -> bytes:
     """Return a line as a JSON object with ``event``, ``level``, ``logger`` and ``timestamp``.
 
-    A JSON object is returned as it is. A line in no known format is an error: it is from a program that
-    could not start its own log.
+    A JSON object is returned unchanged. A line in an unknown format is logged as an error: it comes
+    from a program that could not start its own log.
     """
     if line.startswith(b"{") and line.endswith(b"}\n"):
         return line
@@ -68,13 +68,13 @@ def to_json(line: bytes) -> bytes:
 
 
 def _notice(number: int) -> bytes:
-    """Return the line that tells how many lines were dropped."""
+    """Return the line that reports the number of dropped lines."""
     event = f"{number} lines dropped: the log was not read"
     return _fields(event, "warning", "output", datetime.now(UTC))
 
 
 def main(command: list[str]) -> int:
-    """Run the command to its end. Return its exit status, or 128 and the number of a signal."""
+    """Run the command. Return its exit status, or 128 plus the number of the fatal signal."""
     statuses: dict[int, int] = {}
     received: list[int] = []
     process: subprocess.Popen[bytes] | None = None
@@ -92,18 +92,18 @@ def main(command: list[str]) -> int:
     for number in _PASSED_ON:
         signal.signal(number, pass_on)
     reader, writer = os.pipe()
-    process = subprocess.Popen(command, stdout=writer, stderr=writer)  # the caller's
+    process = subprocess.Popen(command, stdout=writer, stderr=writer)  # chosen by the caller
     os.close(writer)
     for number in received:
         os.kill(process.pid, number)
-    # The first process of a container gets all processes that have lost their parent.
+    # The first process of a container becomes the parent of all orphaned processes.
     signal.signal(signal.SIGCHLD, reap)
     reap()
     output = Output(sys.stdout, _notice)
     with os.fdopen(reader, "rb") as lines:
         for line in lines:
             output.write(to_json(line))
-    with suppress(ChildProcessError):  # unless it was reaped
+    with suppress(ChildProcessError):  # it may be reaped already
         statuses[process.pid] = os.waitpid(process.pid, 0)[1]
     status = os.waitstatus_to_exitcode(statuses[process.pid])
     return status if status >= 0 else 128 - status

@@ -32,13 +32,13 @@ STATIC = Path(package_name.__file__).parent / "static"
 DEPLOY = Path(__file__).resolve().parent
 PROJECT = DEPLOY.parent
 SOCKETS = "sockets"
-"""The folder in RUN_FOLDER that belongs to the service's user."""
+"""Name of the folder in RUN_FOLDER that belongs to the service user."""
 UPLOAD_OVERHEAD = 16 * 1024
-"""Bytes of a form around the file in it, at most; as admin/files/ has it."""
+"""Maximum size of a form around the file in it, in bytes; the same as in admin/files/."""
 
 
 def nginx_facts() -> dict[str, object]:
-    """Return what depends on the nginx that is installed. Raises SystemExit without one."""
+    """Return the values that depend on the installed nginx. Raises SystemExit if it is missing."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if program is None:
         raise SystemExit("nginx is not installed; on Debian: apt-get install nginx")
@@ -51,13 +51,13 @@ def nginx_facts() -> dict[str, object]:
         "nginx": program,
         "mime_types": Path(conf[1] if conf else "/etc/nginx/nginx.conf").with_name("mime.types"),
         "brotli_module": brotli if brotli.is_file() else None,
-        # `listen … http2` until 1.25.1, `http2 on` since.
+        # `listen … http2` before 1.25.1, `http2 on` since then.
         "http2_directive": version is not None and tuple(map(int, version.groups())) >= (1, 25, 1),
     }
 
 
 def versions() -> list[str]:
-    """Return the URLs that pages have for static files, as regular expressions."""
+    """Return the URLs of static files in pages, as regular expressions."""
     static = StaticFiles("/static", STATIC, name="static")
     packed = tuple(suffix for suffix, _ in CODINGS.values())
     files = sorted(path for path in STATIC.rglob("*") if path.is_file())
@@ -66,7 +66,7 @@ def versions() -> list[str]:
 
 
 def context() -> dict[str, object]:
-    """Return all that the files may name. Raises SystemExit when a setting is wrong."""
+    """Return the variables for the templates. Raises SystemExit if a setting is wrong."""
     settings, deployment = load_settings(), read(Deployment)
     kept = [PROJECT / settings.upload_folder]
     # % if cookiecutter.database == "sqlite"
@@ -85,9 +85,9 @@ def context() -> dict[str, object]:
     if len(os.fsencode(sockets[-1])) > SOCKET_PATH:
         raise SystemExit(f"{sockets[-1]}: too long for the address of a socket; set RUN_FOLDER")
     networks = [str(network) for network in settings.trusted_proxies if network != "unix"]
-    # A request without a name gets the first one from nginx.
+    # nginx gives the first name to a request without one, so it must not be a pattern.
     hosts = sorted(dict.fromkeys(settings.allowed_hosts), key=lambda host: host.startswith("*"))
-    # Shorter than the application keeps connections, so that none is used while it is being closed.
+    # Shorter than in the application, so that nginx uses no connection that is being closed.
     idle = 0.8 * min(settings.keepalive_timeout, settings.drain_timeout)
     return {
         **deployment.model_dump(),
@@ -109,34 +109,34 @@ def context() -> dict[str, object]:
         "acme_folder": PROJECT / deployment.acme_folder,
         "tls_certificate": deployment.tls_certificate and PROJECT / deployment.tls_certificate,
         "tls_key": deployment.tls_key and PROJECT / deployment.tls_key,
-        # nginx takes the first for the name of a request that has none.
+        # nginx uses the first host for a request without a name.
         "hosts": hosts,
         "server_names": " ".join("_" if host == "*" else host for host in hosts),
         "sockets": sockets,
         "upstream_idle_ms": int(idle * 1000),
         "max_body": int(settings.max_body_size),
         "max_upload": deployment.nginx_max_upload or settings.max_upload_size + UPLOAD_OVERHEAD,
-        # As long as gunicorn's own, and a little.
+        # A little longer than the timeout of gunicorn itself.
         "stop_timeout": 3 * int(settings.graceful_timeout) + 10,
     }
 
 
 def refuse_shared(folder: Path) -> None:
-    """Raise SystemExit if another user could put a link in the way of what root writes there."""
+    """Raise SystemExit if another user could place a link where root writes files."""
     real = folder.resolve()
     for place in {folder, *folder.parents, real, *real.parents}:
         status = place.lstat()
         shared = status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode)
         if status.st_mode & stat.S_ISVTX and place not in {folder, real}:
-            shared = False  # as /tmp: nobody else can replace what root has there
+            shared = False  # as in /tmp: other users cannot replace root's files
         if status.st_uid != 0 or shared:
             raise SystemExit(f"{folder}: root does not write here, as others may ({place})")
 
 
 def prepare(folder: Path, known: dict[str, object]) -> None:
-    """Make the folder, and in it the one for sockets, which alone belongs to the service's user.
+    """Create the folder and the one for sockets in it; only that belongs to the service user.
 
-    Raises SystemExit if root writes there, and others may.
+    Raises SystemExit if root writes there, and other users can.
     """
     root, sockets = os.geteuid() == 0, folder / SOCKETS
     folder.mkdir(mode=0o755 if root else 0o700, parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ def prepare(folder: Path, known: dict[str, object]) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Render the files that are named. Raises SystemExit when it cannot."""
+    """Render the named files. Raises SystemExit if that fails."""
     *files, folder = arguments if len(arguments) > 1 else [*arguments, ""]
     if not files or not all((DEPLOY / name).is_file() for name in files):
         raise SystemExit(f"{__doc__}\nNo such file in {DEPLOY}, or none was named.")

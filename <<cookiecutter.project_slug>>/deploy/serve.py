@@ -29,13 +29,13 @@ GUNICORN = [sys.executable, "-m", "gunicorn", "--config", CONFIGURATION]
 FIRST = 3
 """The file descriptor of the first socket, as systemd numbers them."""
 BACKLOG = 2048
-"""Connections that wait to be accepted; as in web/shutdown.py."""
+"""Maximum number of connections that wait to be accepted; the same as in web/shutdown.py."""
 PATIENCE = 120
-"""Seconds until the workers of a second gunicorn have to be ready."""
+"""Seconds within which the workers of a second gunicorn must be ready."""
 LEAVE = 10
-"""Seconds until the workers of the first gunicorn have to stop accepting connections."""
+"""Seconds within which the workers of the first gunicorn must stop accepting connections."""
 SHOWN = 40
-"""Log lines that are shown when gunicorn does not become ready."""
+"""Number of log lines that are shown if gunicorn does not become ready."""
 STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 
 
@@ -65,7 +65,7 @@ def bound_to_path(path: Path, mask: int) -> socket.socket:
 
 
 def bound_as_set() -> list[socket.socket]:
-    """Return the sockets of BIND, numbered from FIRST. Raises SystemExit if one cannot be opened."""
+    """Return the sockets of BIND, numbered from FIRST. Raises SystemExit if opening one fails."""
     done = subprocess.run(VALUES, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
@@ -92,7 +92,7 @@ class Output:
         self._lock = threading.Lock()
 
     def take(self, source: int, shown: deque[str]) -> threading.Thread:
-        """Start a thread that copies a pipe until its end, and keeps the last lines in ``shown``."""
+        """Start a thread that copies a pipe to the end, and keeps the last lines in ``shown``."""
         thread = threading.Thread(target=self._pass_on, args=(source, shown), daemon=True)
         thread.start()
         return thread
@@ -117,10 +117,10 @@ OUTPUT, ERRORS = Output(1), Output(2)
 
 
 class Gunicorn:
-    """A gunicorn process, and which of its workers are ready."""
+    """A gunicorn process, and its workers that are ready."""
 
     def __init__(self, sockets: int, asker: socket.socket | None) -> None:
-        """Start gunicorn. The result is sent to ``asker``, a connection, if there is one."""
+        """Start gunicorn. The result is sent to the connection ``asker``, if there is one."""
         self.asker = asker
         self.began = time.monotonic()
         self.workers: set[str] = set()
@@ -166,7 +166,7 @@ class Gunicorn:
 
 
 class Server:
-    """The listening sockets, and the gunicorn that is current, starting or stopping."""
+    """The listening sockets, and the gunicorn processes: current, starting and stopping."""
 
     def __init__(self, path: Path) -> None:
         """Open the sockets, and install signal handlers. Raises SystemExit if that fails."""
@@ -291,7 +291,7 @@ class Server:
                     self.ended(member, os.waitstatus_to_exitcode(ended[1]))
 
     def serve(self) -> int:
-        """Serve until a signal comes, or gunicorn cannot be started. Return the exit status."""
+        """Serve until a signal arrives, or gunicorn cannot be started. Return the exit status."""
         self.again = True
         while self.members or (self.again and not self.stopping):
             idle = self.settled and not (self.coming or self.stopping)
@@ -326,7 +326,7 @@ class Server:
 
 
 def reload(path: str) -> None:
-    """Ask a running serve.py to replace gunicorn. Raises SystemExit if that fails."""
+    """Make a running serve.py replace gunicorn. Raises SystemExit if that fails."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(path)

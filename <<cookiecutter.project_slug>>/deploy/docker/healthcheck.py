@@ -1,6 +1,6 @@
-"""Exit with 0 when /livez answers: ``python healthcheck.py ADDRESS``, such as unix:path or host:port.
+"""Health check that exits with 0 if /livez responds with 200: ``python healthcheck.py ADDRESS``.
 
-``app`` stands for where the application listens, and ``nginx`` for nginx's port.
+ADDRESS is unix:path, host:port, ``app`` for the application's address, or ``nginx`` for nginx's.
 """
 
 import os
@@ -15,7 +15,7 @@ from package_name.deployment import Deployment
 from package_name.environment import read
 
 # % endfilter
-# What prestart.sh has set, only the first process knows.
+# Only the first process has the variables that prestart.sh sets.
 with suppress(PermissionError):
     for item in filter(None, Path("/proc/1/environ").read_bytes().split(b"\0")):
         name, _, value = item.partition(b"=")

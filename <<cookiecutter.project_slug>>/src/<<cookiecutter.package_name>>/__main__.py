@@ -1,4 +1,4 @@
-"""The standalone server: ``python -m <package> --host --port --path``; and ``hash-password``."""
+"""The standalone server (``python -m <package> --host --port --path``), and ``hash-password``."""
 
 import argparse
 import asyncio
@@ -15,7 +15,7 @@ from .settings import load_settings
 
 
 def port(text: str) -> int:
-    """Parse a TCP port. Raises ValueError, which argparse turns into a message with this name."""
+    """Return a TCP port. Raises ValueError, which argparse reports with this function's name."""
     number = int(text)
     if not 0 <= number <= 65535:
         raise ValueError
@@ -23,7 +23,7 @@ def port(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Serve until a signal comes, or make an account. Raises SystemExit when it cannot."""
+    """Serve until a signal arrives, or create an account. Raises SystemExit if that fails."""
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description="Serve the site.")
     parser.add_argument("--host", help="address to listen on (default: HOST)")
     parser.add_argument("--port", type=port, help="TCP port (default: PORT; 0 takes a free one)")
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(serve(settings, *addresses))
-        except KeyboardInterrupt:  # before it served, or the second one
+        except KeyboardInterrupt:  # before it served, or a second SIGINT
             raise SystemExit(128 + signal.SIGINT) from None
 
 

@@ -1,4 +1,4 @@
-"""What the project is called and who made it; the one place in code where that stands."""
+"""Names of the project and its author, which are not repeated elsewhere in the code."""
 
 from typing import Final
 

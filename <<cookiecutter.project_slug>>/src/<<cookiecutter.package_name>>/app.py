@@ -1,4 +1,4 @@
-"""The composition root: what the application is made of, in the order in which a request meets it."""
+"""The composition root: the parts of the application, in the order in which they see a request."""
 
 from pathlib import Path
 
@@ -34,9 +34,9 @@ from .web import (
 
 
 def create_app(settings: Settings | None = None) -> web.Application:
-    """Return a new application; it opens nothing and shares nothing with another.
+    """Return a new application, which opens nothing and shares nothing with other applications.
 
-    Raises SystemExit when no settings are given and those of the environment are wrong.
+    Raises SystemExit if no settings are given and those of the environment are wrong.
     """
     settings = settings or load_settings()
     app = web.Application(
@@ -66,6 +66,6 @@ def create_app(settings: Settings | None = None) -> web.Application:
     news.setup(app)
     # % endif
     admin.setup(app)
-    # shield() and spawn(); last, to be waited for before what such work needs is closed.
+    # shield() and spawn(); last, so that their work ends before the resources it uses are closed.
     aiojobs.aiohttp.setup(app, wait_timeout=settings.graceful_timeout)
     return app

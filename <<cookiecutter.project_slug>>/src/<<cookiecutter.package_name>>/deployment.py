@@ -1,8 +1,8 @@
-"""What surrounds the application, as far as it can be set: addresses, gunicorn, nginx, users, paths.
+"""Settings of the deployment: addresses, gunicorn, nginx, users, paths.
 
-All that starts or asks a server reads this: ``python -m``, adev, deploy/render.py; and by
-``python -m <package>.deployment`` what loads nothing of the project: deploy/gunicorn.conf.py,
-deploy/serve.py and shell scripts. Described in .env.example.
+All programs that start or call a server read them: ``python -m``, adev and deploy/render.py import
+this module. Programs that import nothing of the project run ``python -m <package>.deployment``:
+deploy/gunicorn.conf.py, deploy/serve.py and shell scripts. .env.example describes the settings.
 """
 
 import json
@@ -22,10 +22,10 @@ from .environment import FromEnvironment, example, read
 from .settings import Mode, Settings, load_settings
 
 SOCKET_PATH: Final = 107
-"""Bytes that the address of a Unix socket may have."""
+"""Maximum length of the address of a Unix socket, in bytes."""
 
 PLAIN_PATH: Final = re.compile(r"[\w./+@-]+")
-"""What no configuration file reads as something else than a path."""
+"""Pattern of the paths that have no special meaning in any configuration file."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -63,7 +63,7 @@ PlainPath = Annotated[Path, AfterValidator(_plain)]
 
 
 def stray_host() -> str | None:
-    """Return a HOST of the environment that is no address: conda and some shells export one."""
+    """Return HOST if it is set and not an address, else None: conda and some shells export one."""
     host = os.environ.get("HOST", "")
     try:
         _host(host)
@@ -73,7 +73,7 @@ def stray_host() -> str | None:
 
 
 class Deployment(FromEnvironment):
-    """What can be set around the application. Raises pydantic.ValidationError, as Settings does."""
+    """Settings of the deployment. Raises pydantic.ValidationError, as Settings does."""
 
     # Where the application listens.
     bind: Annotated[str, AfterValidator(_bind)] = Field(
@@ -82,12 +82,12 @@ class Deployment(FromEnvironment):
     host: Annotated[str, AfterValidator(_host)] = "127.0.0.1"
     port: Port = 8080
 
-    # Of gunicorn.
+    # Settings of gunicorn.
     web_concurrency: int = Field(default=2, ge=1, le=1000)
     worker_timeout: int = Field(default=30, ge=2)
     max_requests: int = Field(default=0, ge=0)
 
-    # Of the files in deploy/.
+    # Settings of the files in deploy/.
     app_server: Literal["gunicorn", "pool"] = "gunicorn"
     service_user: Annotated[str, AfterValidator(_user)] = "<< cookiecutter.__service >>"
     nginx_group: Annotated[str, AfterValidator(_user)] = "www-data"
@@ -110,7 +110,7 @@ class Deployment(FromEnvironment):
 
     @property
     def address(self) -> str:
-        """Where the application listens, as gunicorn has it: host:port, or unix:path."""
+        """The address on which the application listens, as in gunicorn: host:port, or unix:path."""
         return self.bind or f"{self.host}:{self.port}"
 
     @classmethod
@@ -122,7 +122,7 @@ class Deployment(FromEnvironment):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return where values come from: the environment, but for a stray HOST; and .env."""
+        """Return the sources of values: the environment, without a stray HOST, and .env."""
         env = cast(EnvSettingsSource, env_settings)
         if stray_host():
             env.env_vars = {key: value for key, value in env.env_vars.items() if key != "host"}
@@ -140,7 +140,7 @@ class Deployment(FromEnvironment):
                 "TLS_PORT and LISTEN_PORT are the same; for example LISTEN_PORT=80 TLS_PORT=443"
             )
         if self.nginx_worker_open_files < 2 * self.nginx_worker_connections:
-            # A request that is passed on is two connections.
+            # A proxied request uses two connections.
             raise ValueError(
                 "NGINX_WORKER_OPEN_FILES is at least twice NGINX_WORKER_CONNECTIONS; for example"
                 f" NGINX_WORKER_OPEN_FILES={2 * self.nginx_worker_connections}"
@@ -157,9 +157,9 @@ def _is_of_this_host(address: str) -> bool:
 
 
 def check_reach(settings: Settings, *addresses: str) -> None:
-    """Raise SystemExit if other hosts can reach an address (host:port, or unix:path) in development.
+    """Raise SystemExit if other hosts can reach an address (host:port, unix:path) in development.
 
-    Behind a Unix socket is a proxy. DEV_ALLOW allows it.
+    A Unix socket counts as reachable, because a proxy connects to it. DEV_ALLOW permits this.
     """
     for address in addresses:
         if settings.development and not settings.dev_allow and not _is_of_this_host(address):
@@ -171,9 +171,9 @@ def check_reach(settings: Settings, *addresses: str) -> None:
 
 
 def write_env() -> None:
-    """Write .env for production where there is none.
+    """Write .env for production if it does not exist.
 
-    Raises SystemExit if the one that is there, or the environment, is for development.
+    Raises SystemExit if the existing .env, or the environment, is for development.
     """
     try:
         with open(".env", "x", opener=partial(os.open, mode=0o600)) as file:
@@ -192,11 +192,11 @@ def _print_values() -> None:
     settings, deployment = load_settings(), read(Deployment)
     check_reach(settings, deployment.address)
     values = {
-        # A platform gives PORT; a proxy on the same host is better reached by a Unix socket, by BIND.
+        # Platforms set PORT; for a proxy on the same host, set BIND to a Unix socket instead.
         "bind": deployment.address,
         "workers": deployment.web_concurrency,
         "timeout": deployment.worker_timeout,
-        # The worker waits for handlers, shielded work and periodic work; the master, longer.
+        # The worker waits for handlers, shielded work and periodic work; the master waits longer.
         "graceful_timeout": 3 * int(settings.graceful_timeout) + 5,
         "max_requests": deployment.max_requests,
         "log_level": settings.log_level,
@@ -206,9 +206,9 @@ def _print_values() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Print a setting, or as JSON all that gunicorn's master has to know; or write .env.
+    """Print one setting, or all values for gunicorn's master as JSON; check addresses; write .env.
 
-    Raises SystemExit when a setting is wrong or unknown, or not for an address that is to be checked.
+    Raises SystemExit if a setting is wrong or unknown, or an address fails the check.
     """
     match arguments:
         case []:

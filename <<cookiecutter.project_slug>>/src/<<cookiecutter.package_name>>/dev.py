@@ -1,4 +1,4 @@
-"""The development server's entry point (``make dev``), and all it adds: adev, with live reload."""
+"""Entry point and additions of the development server (``make dev``): adev, with live reload."""
 
 import argparse
 import asyncio
@@ -34,13 +34,13 @@ LINTER = (sys.executable, "-m", "ruff", "check", "--watch", "--output-format=con
 
 
 async def _relax_policy(request: web.Request, response: web.StreamResponse) -> None:
-    """Allow what adev and the toolbar put into pages: a script from the next port, inline styles."""
-    if request.path.startswith(TOOLBAR):  # its own pages are made of inline scripts
+    """Allow the additions of adev and the toolbar: a script from the next port, inline styles."""
+    if request.path.startswith(TOOLBAR):  # its own pages use inline scripts
         response.headers.pop(CSP, None)  # a 304 has none
         return
     try:
         _, host, port = origin(f"http://{request.host}")
-    except ValueError:  # the response says so
+    except ValueError:  # the response reports this
         return
     live_reload = f"{host}:{port + 1}"
     policy = POLICY | {
@@ -58,12 +58,12 @@ async def _report(output: asyncio.StreamReader) -> None:
 
 
 async def _linter(_app: web.Application) -> AsyncIterator[None]:
-    """Log what ruff finds, each time a file is saved: a process that lives as long as the app."""
+    """Run ruff for the lifetime of the app, and log its findings each time a file is saved."""
     source = Path(__file__).parent
     process = await asyncio.create_subprocess_exec(*LINTER, source, stdout=PIPE, stderr=STDOUT)
     reporting = asyncio.create_task(_report(cast(asyncio.StreamReader, process.stdout)))
     yield
-    with suppress(ProcessLookupError):  # it may have ended by itself
+    with suppress(ProcessLookupError):  # it may have exited already
         process.terminate()
     await process.wait()
     await reporting
@@ -96,9 +96,9 @@ def _check_ports(host: str, port: int) -> None:
 
 
 def app_factory() -> web.Application:
-    """Return the application with live reload, the debug toolbar, ruff's findings and a log of bodies.
+    """Return the application with live reload, the debug toolbar, ruff's findings and body logging.
 
-    adev calls this in a process of its own. Raises SystemExit when ENVIRONMENT is not development.
+    adev calls this in a separate process. Raises SystemExit if ENVIRONMENT is not development.
     """
     settings, _ = _load_settings()
     app = create_app(settings)
@@ -112,7 +112,7 @@ def app_factory() -> web.Application:
 def main() -> None:
     """Run the application under adev on HOST and PORT, and live reload on the next port.
 
-    Raises SystemExit when ENVIRONMENT is not development, or a port is taken.
+    Raises SystemExit if ENVIRONMENT is not development, or a port is taken.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}.dev", description="Develop.")
     parser.add_argument("--port", type=int, help="TCP port (default: PORT)")

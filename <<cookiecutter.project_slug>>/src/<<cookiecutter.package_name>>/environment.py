@@ -1,4 +1,4 @@
-"""How settings are read, from the environment, else from .env; and what is said of wrong ones."""
+"""Reading of settings, from the environment, else from .env; and messages about wrong settings."""
 
 import os
 from difflib import SequenceMatcher
@@ -10,20 +10,21 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfig
 T = TypeVar("T", bound="FromEnvironment")
 
 ALIKE: Final = {"environment": 0.85, ".env": 0.8}
-"""How alike a name and a setting's are at least if one is meant to be the other; 1 is the same."""
+"""Minimum similarity at which a name is reported as a misspelt setting; 1 means equal names."""
 
 
 class FromEnvironment(BaseSettings):
-    """Settings with the names of the fields, in any case. Raises pydantic.ValidationError.
+    """Settings, read from variables with the names of the fields, in upper or lower case.
 
-    What does not have a default that explains itself has an example, which messages show.
+    Raises pydantic.ValidationError. A field has an example if its default does not explain itself;
+    messages show it.
     """
 
     model_config = SettingsConfigDict(
         env_file=".env",
         env_file_encoding="utf-8",
         env_ignore_empty=True,
-        extra="ignore",  # .env may hold what other programs read
+        extra="ignore",  # .env may contain variables of other programs
         frozen=True,
         hide_input_in_errors=True,
     )
@@ -39,7 +40,7 @@ class FromEnvironment(BaseSettings):
 
 
 def _text(value: Any) -> str:
-    """Return a default as it stands in .env."""
+    """Return a default value in the format of .env."""
     if isinstance(value, ByteSize):
         return value.human_readable().replace(".0", "")
     if isinstance(value, tuple):
@@ -48,18 +49,18 @@ def _text(value: Any) -> str:
 
 
 def example(kind: type[FromEnvironment], name: str) -> str:
-    """Return an assignment of a good value to a setting."""
+    """Return an assignment of a valid value to a setting, as an example."""
     field = kind.model_fields[name]
     return f"{name.upper()}={field.examples[0] if field.examples else _text(field.default)}"
 
 
 def doubts() -> list[str]:
-    """Return a sentence for each name that is probably a misspelt setting's.
+    """Return a sentence for each variable that is probably a misspelt setting.
 
-    In the environment, where other programs have names too, only one of several words that hardly
-    differs from a setting's, which is not set itself.
+    The environment also has variables of other programs. There, only a name of several words is
+    reported, if it is close to the name of a setting that is not set itself.
     """
-    from .deployment import stray_host  # here, as it imports this module
+    from .deployment import stray_host  # here, because it imports this module
 
     kinds: list[type[FromEnvironment]] = [FromEnvironment]
     for kind in kinds:
@@ -82,9 +83,9 @@ def doubts() -> list[str]:
 
 
 def read(kind: type[T]) -> T:
-    """Return the settings, or leave the process with one message that names every wrong variable.
+    """Return the settings, or exit with one message that names every wrong variable.
 
-    Raises SystemExit: doors only.
+    Raises SystemExit. Call it from entry points only.
     """
     try:
         return kind()
@@ -92,7 +93,7 @@ def read(kind: type[T]) -> T:
         wrong: dict[str, str] = {}
         for item in error.errors(include_url=False, include_context=False, include_input=False):
             message = item["msg"].removeprefix("Value error, ")
-            if item["type"] == "default_factory_not_called":  # as another setting is wrong
+            if item["type"] == "default_factory_not_called":  # because another setting is wrong
                 continue
             if not item["loc"]:
                 wrong["Together"] = message
@@ -104,5 +105,5 @@ def read(kind: type[T]) -> T:
         raise SystemExit("\n".join(["Cannot start, the settings are wrong:", *lines])) from None
     except UnicodeDecodeError as error:
         raise SystemExit(f"Cannot start, .env cannot be read: {error}") from None
-    except OSError as error:  # names the file, which may be .env or one that a setting names
+    except OSError as error:  # the message contains the file: .env, or one in a setting
         raise SystemExit(f"Cannot start: {error}") from None

@@ -1,7 +1,7 @@
-"""Logging: one JSON object a line in production, coloured text in development.
+"""Logging: one JSON object per line in production, coloured text in development.
 
-Every record, of any library, in any task or executor thread that a request started, carries the
-request's id, because the id is looked up in a context variable at the moment of logging.
+Every record from any library, in any task or executor thread that a request started, contains the
+request id, because the id is read from a context variable at the time of logging.
 """
 
 import logging
@@ -27,11 +27,11 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 from .output import Output
 
 REQUEST_ID: Final[ContextVar[str]] = ContextVar("REQUEST_ID")
-"""Set by web/context.py at the start of a request; every task and thread below it inherits it."""
+"""Set by web/context.py at the start of a request; its tasks and threads inherit the value."""
 
 
 def add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Add the current request's id, if there is a current request (a structlog processor)."""
+    """Add the id of the current request, if there is one (a structlog processor)."""
     if (request_id := REQUEST_ID.get(None)) is not None:
         event["request_id"] = request_id
     return event
@@ -48,7 +48,7 @@ def _escape(character: str) -> str:
 def visible(text: str, *, lines: bool = False) -> str:
     r"""Return the text with escapes such as ``\x9b`` for all characters that are not printable.
 
-    They would command a terminal, or reorder what it shows. The ends of ``lines`` may be kept.
+    They could control a terminal, or reorder its text. If ``lines`` is true, line feeds are kept.
     """
     if lines:
         return "\n".join(map(visible, text.split("\n")))
@@ -56,7 +56,7 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 
 def _text(value: object) -> str:
-    """Return the value as text, or a text that tells that this failed."""
+    """Return the value as text, or a text that reports that this failed."""
     try:
         return value if isinstance(value, str) else repr(value)
     except Exception as error:
@@ -71,9 +71,9 @@ def _as_json(value: object) -> object:
 
 
 def to_json(event: EventDict) -> bytes:
-    """Serialise one event, in ASCII if it has characters that are not printable.
+    """Return one event as JSON, in ASCII if it contains characters that are not printable.
 
-    In one that orjson refuses (lone surrogates, circles), odd values are text.
+    If orjson refuses the event (lone surrogates, cycles), unsupported values become text.
     """
     try:
         data = orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z)
@@ -86,10 +86,10 @@ def to_json(event: EventDict) -> bytes:
 
 
 class _WithoutRequest(logging.Filter):
-    """Leave out the text of malformed requests, which aiohttp quotes, with cookies and all."""
+    """Filter that removes the text of malformed requests: aiohttp quotes it, cookies included."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep every record; shorten those."""
+        """Return True for every record; shorten those of malformed requests."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError | RequestPayloadError):
             record.msg, record.args = "malformed request: %s", (type(error).__name__,)
@@ -99,7 +99,7 @@ class _WithoutRequest(logging.Filter):
 
 
 class _ExtraAdder(structlog.stdlib.ExtraAdder):
-    """Add what was logged as ``extra``, which must not take the place of the message."""
+    """Processor that adds the values of ``extra``, which must not replace the message."""
 
     def __call__(self, logger: logging.Logger, name: str, event_dict: EventDict) -> EventDict:
         message = event_dict["event"]
@@ -107,29 +107,29 @@ class _ExtraAdder(structlog.stdlib.ExtraAdder):
 
 
 def _by_level(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Drop what set_level() silences, which may change while loggers live."""
+    """Drop events below the level of set_level(), which may change while loggers exist."""
     if not logging.getLogger().isEnabledFor(logging.getLevelName(method.upper())):
         raise structlog.DropEvent
     return event
 
 
 def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    event["timestamp"] = datetime.now(UTC)  # which orjson writes faster than structlog does
+    event["timestamp"] = datetime.now(UTC)  # orjson formats it faster than structlog does
     return event
 
 
 class Tap:
-    """Hands a copy of every event that is logged to whoever listens, in the thread that logs.
+    """Processor that passes a copy of each logged event to its listeners, in the logging thread.
 
-    As process-wide as the logging that it is a part of.
+    It is process-wide, like logging itself.
     """
 
     def __init__(self) -> None:
-        """Begin with no listener."""
+        """Create a tap without listeners."""
         self.listeners: set[Callable[[EventDict], None]] = set()
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        """Be a processor of structlog that changes nothing."""
+        """Call the listeners, and return the event unchanged (a structlog processor)."""
         for listener in tuple(self.listeners):
             listener({**event})
         return event
@@ -139,7 +139,7 @@ TAP: Final = Tap()
 
 
 def set_level(level: str) -> None:
-    """Log what is at least this severe, from now on."""
+    """Set the minimum level of events that are logged."""
     logging.getLogger().setLevel(level)
 
 
@@ -151,7 +151,7 @@ class _Shown(str):
 
 
 def _make_visible(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Escape what the console renderer would write as it is; it quotes the rest."""
+    """Escape the values that the console renderer would not quote."""
     shown: EventDict = {}
     for key, value in event.items():
         if key != "exc_info" and not (isinstance(value, str) and value.isprintable()):
@@ -187,17 +187,17 @@ def _to_bytes(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
 
 
 def _notice(render: Processor, number: int) -> bytes:
-    """Return the line that tells how many lines were dropped."""
+    """Return the line that reports the number of dropped lines."""
     event = {"event": f"{number} lines dropped: the log was not read", "level": "warning"}
     stamped = structlog.processors.TimeStamper(fmt="iso")(None, "", event | {"logger": __name__})
     return f"{cast(str, render(None, '', stamped))}\n".encode()
 
 
 def logging_config(*, level: str, json: bool) -> dict[str, Any]:
-    """Return the dictConfig of the standard library's loggers, for us and for gunicorn's master."""
+    """Return the dictConfig of the standard library's loggers, also for gunicorn's master."""
     render = _to_text if json else _console()
     shared: list[Processor] = [
-        _ExtraAdder(),  # first, so that it does not overwrite what follows
+        _ExtraAdder(),  # first, so that it does not overwrite later keys
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         add_request_id,
@@ -228,7 +228,7 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
             }
         },
         "root": {"handlers": ["stdout"], "level": level},
-        # adev and gunicorn give these handlers of their own; their records take the common way.
+        # adev and gunicorn add their own handlers to these; use the handler of the root instead.
         "loggers": {
             "aiohttp.server": {
                 "handlers": [],
@@ -241,12 +241,15 @@ def logging_config(*, level: str, json: bool) -> dict[str, Any]:
 
 
 def configure(*, level: str, json: bool) -> None:
-    """Send all logging of this process to standard output; the doors call this once, before the app."""
+    """Send all logs of this process to standard output.
+
+    Entry points call this once, before they create the application.
+    """
     config = logging_config(level=level, json=json)
     logging.config.dictConfig(config)
     logging.captureWarnings(True)
     output = config["handlers"]["stdout"]["stream"]
-    # The access log takes this shorter way: half the cost of a record of the standard library.
+    # The access log uses structlog directly: half the cost of a record of the standard library.
     structlog.configure(
         processors=[
             _by_level,

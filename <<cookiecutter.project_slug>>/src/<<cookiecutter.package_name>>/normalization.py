@@ -1,14 +1,14 @@
-"""Unicode normal forms of text from outside, in linear time."""
+"""Unicode normalization of untrusted text, in linear time."""
 
 import re
 import unicodedata
 from typing import Final, Literal
 
 PIECE: Final = 32
-"""Characters that are decomposed at a time, and marks in a row that need not be sorted before."""
+"""Number of characters that are decomposed at a time; runs of this many marks are sorted first."""
 
 _DECOMPOSED: Final[dict[str, Literal["NFD", "NFKD"]]] = {"NFC": "NFD", "NFKC": "NFKD"}
-# There are no marks above.
+# There are no combining marks above this code point.
 _MARKS: Final = "".join(filter(unicodedata.combining, map(chr, range(0x20000))))
 _RUN: Final = re.compile(f"[{_MARKS}]{{{PIECE},}}")
 
@@ -18,10 +18,11 @@ def _ordered(run: re.Match[str]) -> str:
 
 
 def normalize(form: Literal["NFC", "NFKC"], text: str) -> str:
-    """Return what ``unicodedata.normalize`` does.
+    """Return the same result as ``unicodedata.normalize``.
 
-    That sorts the marks on a letter in quadratic time: half a minute for 1 MiB of them. Here they are
-    sorted before (The Unicode Standard, D108 and D109), and it gets at most PIECE characters unsorted.
+    That function sorts the marks on a letter in quadratic time: half a minute for 1 MiB of them.
+    Here they are sorted first (The Unicode Standard, D108 and D109), so that it gets at most PIECE
+    unsorted characters.
     """
     if text.isascii():
         return text

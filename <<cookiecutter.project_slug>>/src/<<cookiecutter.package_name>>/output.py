@@ -1,4 +1,4 @@
-"""Standard output for the log: it does not wait for a reader that stalls, or all processes would."""
+"""Standard output for the log, without blocking: a stalled reader would stop all processes."""
 
 import fcntl
 import io
@@ -15,15 +15,15 @@ from contextlib import suppress
 from typing import Final, TextIO
 
 PIPE_SIZE: Final = 1024**2
-"""Bytes that a pipe may hold: Linux's limit. Its default, 64 KiB, is 200 lines of the access log."""
+"""Capacity of a pipe, in bytes: Linux's limit. The default, 64 KiB, is 200 access log lines."""
 _DEFAULT_PIPE_SIZE: Final = 64 * 1024
 
 
 def _open_again(descriptor: int) -> int:
     """Return a new descriptor of the same pipe or terminal, whose writes do not block.
 
-    It is opened again, as the mode of ``descriptor`` itself is shared with other programs. Where that
-    is forbidden, a service manager made it, for this service alone.
+    It is opened again, because the mode of ``descriptor`` itself is shared with other programs. If
+    this is forbidden, a service manager created it for this service only.
     """
     try:
         return os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -40,9 +40,10 @@ def _pipe(descriptor: int) -> int:
 
 
 def _write_to_pipe(pipe: int, data: bytes) -> int:
-    """Write all, or nothing if there is no room: the lines of other processes would come in between.
+    """Write all data, or nothing if there is no room, and return the number of bytes.
 
-    The kernel does this for up to PIPE_BUF bytes. Small lines may leave half of each page unused.
+    Otherwise lines of other processes could come in between. The kernel prevents this for up to
+    PIPE_BUF bytes. Small lines may leave half of each page unused.
     """
     if len(data) > select.PIPE_BUF:
         (used,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
@@ -52,7 +53,10 @@ def _write_to_pipe(pipe: int, data: bytes) -> int:
 
 
 def _write_to_terminal(descriptor: int, data: bytes) -> int:
-    """Write what there is room for. Nothing stays open: a terminal waits until all have left it."""
+    """Write as many bytes as fit, and return their number.
+
+    The descriptor does not stay open: a terminal waits until all programs have closed it.
+    """
     terminal = _open_again(descriptor)
     try:
         return os.write(terminal, data)
@@ -61,9 +65,10 @@ def _write_to_terminal(descriptor: int, data: bytes) -> int:
 
 
 class Output:
-    """Whole lines to a stream. A line that a full pipe, socket or terminal does not take is dropped.
+    """Stream of whole lines, which drops a line if the pipe, socket or terminal is full.
 
-    ``notice(number)`` returns the line that tells how many, before the next one that is taken.
+    ``notice(number)`` returns a line that reports the number of dropped lines. It is written before
+    the next line that is accepted.
     """
 
     def __init__(self, stream: TextIO, notice: Callable[[int], bytes]) -> None:
@@ -76,15 +81,15 @@ class Output:
         self._dropped = 0
 
     def _sender(self, stream: TextIO) -> Callable[[bytes], int]:
-        """Return a function that sends bytes and tells how many; it may raise OSError for none."""
+        """Return a function that sends bytes and returns their number, or raises OSError."""
         try:
             descriptor = stream.fileno()
-        except io.UnsupportedOperation:  # of tests
+        except io.UnsupportedOperation:  # in tests
             return lambda data: stream.buffer.write(data)
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISSOCK(mode):
             connection = socket.socket(fileno=os.dup(descriptor))
-            weakref.finalize(self, connection.close).atexit = False  # others log at exit
+            weakref.finalize(self, connection.close).atexit = False  # other code logs at exit
             return lambda data: connection.send(data, socket.MSG_DONTWAIT)
         if stat.S_ISFIFO(mode):
             pipe = _pipe(descriptor)
@@ -98,7 +103,7 @@ class Output:
         """Write a line, or drop it."""
         data = line.encode(errors="backslashreplace") if isinstance(line, str) else line
         with self._lock:
-            if self._process != os.getpid():  # the rest is sent by the parent
+            if self._process != os.getpid():  # the parent sends the rest
                 self._process, self._rest, self._dropped = os.getpid(), b"", 0
             if self._dropped:
                 data = self._notice(self._dropped) + data
@@ -113,4 +118,4 @@ class Output:
                 self._rest, self._dropped = self._rest[sent:], self._dropped + 1
 
     def flush(self) -> None:
-        """Do nothing, as no line waits."""
+        """Do nothing, because lines are written immediately."""

@@ -1,4 +1,4 @@
-"""Passwords: their hashes in ADMIN_USERS, and the command that makes them."""
+"""Passwords: the hashes in ADMIN_USERS, and the command that creates them."""
 
 import re
 import sys
@@ -13,32 +13,32 @@ from pydantic import SecretStr
 from .normalization import normalize
 
 HASHER: Final = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
-"""The second recommended option of RFC 9106, section 4: 64 MiB of memory for each hash."""
+"""Hasher with the second recommended option of RFC 9106, section 4: 64 MiB of memory per hash."""
 
 MIN_LENGTH: Final = 15
-"""Characters; what NIST SP 800-63B-4, section 3.1.1.2, asks of a password that stands alone."""
+"""Minimum length in characters, if there is no second factor (NIST SP 800-63B-4, 3.1.1.2)."""
 
 MAX_LENGTH: Final = 4096
-"""Characters of a password, and bytes in UTF-8: more than the line of a terminal holds."""
+"""Maximum length in characters, and in bytes of UTF-8: more than a line of a terminal holds."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
 
 
 class Account(NamedTuple):
-    """Somebody who may sign in."""
+    """An account that can sign in."""
 
     name: str
     hash: SecretStr
 
     def __str__(self) -> str:
-        """Return what may be shown."""
+        """Return the name, without the hash."""
         return self.name
 
 
 def parse_account(value: object) -> Account:
-    """Return the account that ``name:hash`` describes. Raises ValueError if it describes none.
+    """Return the account that ``name:hash`` describes. Raises ValueError if the value is invalid.
 
-    All hashes cost the same: otherwise the time of an answer would tell which names there are.
+    All hashes cost the same: otherwise the response time would reveal which names exist.
     """
     name, _, hashed = str(value).partition(":")
     if not NAME.fullmatch(name):
@@ -55,36 +55,36 @@ def parse_account(value: object) -> Account:
 
 
 def is_too_long(password: str) -> bool:
-    """Tell whether a password has more than MAX_LENGTH characters or bytes."""
+    """Return True if a password has more than MAX_LENGTH characters or bytes."""
     return len(password) > MAX_LENGTH or len(password.encode("utf-8", "surrogatepass")) > MAX_LENGTH
 
 
 def _prepared(password: str) -> bytes:
-    # The same password may be typed in several ways (NIST SP 800-63B-4, 3.1.1.2).
+    # The same password may be entered in several ways (NIST SP 800-63B-4, 3.1.1.2).
     return normalize("NFKC", password).encode("utf-8", "surrogatepass")
 
 
 def is_right(hashed: str, password: str) -> bool:
-    """Tell whether a password is the one that was hashed; takes about a tenth of a second.
+    """Return True if a password matches the hash. This takes about a tenth of a second.
 
-    Raises argon2.exceptions.VerificationError if that cannot be found out.
+    Raises argon2.exceptions.VerificationError if the password cannot be verified.
     """
     if is_too_long(password):
         return False
     try:
         return HASHER.verify(hashed, _prepared(password))
-    except VerifyMismatchError:  # and no other: without memory, for one, no password is wrong
+    except VerifyMismatchError:  # only this: a lack of memory, for example, proves nothing
         return False
 
 
 def dummy_hash() -> str:
-    """Return a hash that no password has, for names without an account: it takes as long to verify."""
+    """Return a hash that matches no password, for unknown names: it takes as long to verify."""
     costs = f"m={HASHER.memory_cost},t={HASHER.time_cost},p={HASHER.parallelism}"
     return f"$argon2id$v=19${costs}${'A' * 22}${'A' * 43}"
 
 
 def ask(name: str) -> None:
-    """Ask for a password twice and print the account. Raises SystemExit when it is no good."""
+    """Prompt twice for a password and print the account. Raises SystemExit if it is invalid."""
     if not NAME.fullmatch(name):
         sys.exit(f"{name!r} is no name of an account: up to 64 letters, digits and . _ @ + -")
     try:

@@ -1,4 +1,4 @@
-"""The runner that both servers use: gunicorn calls make_runner, ``python -m`` calls serve."""
+"""The runner for both servers: gunicorn calls make_runner, ``python -m`` calls serve."""
 
 import asyncio
 import gc
@@ -25,26 +25,26 @@ async def make_runner(
     settings: Settings | None = None,
     hurry: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGQUIT),
 ) -> web.AppRunner:
-    """Return a runner of a new application, not set up yet; set up logging for this process.
+    """Return a runner of a new application, which is not set up yet; configure logging.
 
-    gunicorn's aiohttp workers accept such a coroutine function in place of an application, and set
-    the runner up themselves. A worker that is told to stop goes on draining until one of ``hurry``
-    comes: gunicorn repeats SIGTERM every second.
+    gunicorn's aiohttp workers accept a coroutine function like this in place of an application, and
+    set the runner up themselves. A stopping worker drains until it receives one of ``hurry``.
+    SIGTERM is not one of them by default, because gunicorn repeats it every second.
     """
     settings = settings or load_settings()
     logs.configure(level=settings.log_level, json=not settings.development)
     for sentence in doubts():
         logger.warning(sentence)
     app = create_app(settings)
-    # The garbage collector need not look again at what stays: it would stop everything for 50 ms.
+    # Exclude permanent objects from garbage collection, which would stop the process for 50 ms.
     gc.freeze()
     return Runner(app, hurry=hurry)
 
 
 def _refuse_used_socket(path: Path) -> None:
-    """Raise OSError when ``path`` is something else than a socket that nobody listens on.
+    """Raise OSError if ``path`` exists, unless it is a socket on which no process listens.
 
-    asyncio replaces an existing socket without asking, and would take it from a running server.
+    asyncio replaces any existing socket, and would take it from a running server.
     """
     try:
         mode = path.stat().st_mode
@@ -61,7 +61,7 @@ def _refuse_used_socket(path: Path) -> None:
 
 
 def _site(runner: web.AppRunner, address: str) -> web.BaseSite:
-    """Return what will listen on an address. Raises FileExistsError if a socket is in use."""
+    """Return a site for an address. Raises FileExistsError if a socket is in use."""
     if address.startswith("unix:"):
         path = Path(address.removeprefix("unix:"))
         _refuse_used_socket(path)
@@ -73,10 +73,10 @@ def _site(runner: web.AppRunner, address: str) -> web.BaseSite:
 async def serve(settings: Settings, *addresses: str) -> None:
     """Serve on addresses (host:port, or unix:path) until SIGINT or SIGTERM; then stop gracefully.
 
-    A second signal ends the waiting, a third one the process. Raises SystemExit when an address
-    cannot be listened on.
+    A second signal skips the drain, a third one kills the process. Raises SystemExit if it cannot
+    listen on an address.
     """
-    stopped = _stop_on_signal()  # first: one that comes during the start is not lost
+    stopped = _stop_on_signal()  # first, so that a signal during the start is not lost
     runner = await make_runner(settings, (signal.SIGINT, signal.SIGTERM))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runner.cleanup)

@@ -1,4 +1,4 @@
-"""All settings, typed: from the environment, else from a file named .env in the working directory."""
+"""All settings, with types: from the environment, else from .env in the working directory."""
 
 import os
 import re
@@ -28,19 +28,19 @@ _ORIGIN: Final = re.compile(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9
 _PORTS: Final = {"http": 80, "https": 443}
 
 DEVELOPMENT_KEY: Final = "development"
-"""What a key begins with that is good for development only, as the one in .env.example."""
+"""Prefix of keys that are valid in development only, such as the key in .env.example."""
 
 
 def _split(value: object) -> object:
-    """Take ``"a, b"`` for ``["a", "b"]`` and the empty string for no element."""
+    """Return ``["a", "b"]`` for ``"a, b"``, and an empty list for an empty string."""
     if isinstance(value, str):
         return [part for part in re.split(r"[\s,]+", value) if part]
     return value
 
 
 def _words(value: object) -> object:
-    """Split at spaces alone: the hashes of passwords hold commas."""
-    # Some readers of environment files leave the quotes in place.
+    """Return the words of a string. Do not split at commas: password hashes contain them."""
+    # Some parsers of environment files keep the quotes.
     return value.strip("'\"").split() if isinstance(value, str) else value
 
 
@@ -81,7 +81,7 @@ def _bus(url: str) -> str:
     folder = url.removeprefix("local:")
     if folder == url or (folder and not folder.startswith("/")):
         raise ValueError("name local: and an absolute folder, or none")
-    if len(os.fsencode(folder)) > 80:  # of the 107 that the address of a socket may have
+    if len(os.fsencode(folder)) > 80:  # a socket's address has at most 107, with its name
         raise ValueError("the folder's path is longer than 80 bytes")
     if folder and _folder(Path(folder)).exists() and Path(folder).stat().st_mode & 0o077:
         raise ValueError(f"{folder} can be read by others: chmod 700")
@@ -106,14 +106,14 @@ def _sqlite_url(url: str) -> str:
 # % endif
 # % if cookiecutter.database == "postgresql"
 def _postgresql_url(url: SecretStr) -> SecretStr:
-    from yarl import URL  # here, as nothing else needs it
+    from yarl import URL  # here, because nothing else needs it
 
     try:
         parts = URL(url.get_secret_value())
         named = len(parts.path) > 1 and not parts.fragment
         if parts.scheme in {"postgres", "postgresql"} and named and parts.port != 0:
             return url
-    except ValueError:  # of the port, which is looked at last; it may quote the password
+    except ValueError:  # from the port, which is parsed last; the message may quote the password
         pass
     raise ValueError("name a database; in the password, write / ? # @ : as %2F %3F %23 %40 %3A")
 
@@ -124,21 +124,21 @@ Many = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Mode(FromEnvironment):
-    """What decides between development and production."""
+    """The setting that selects development or production."""
 
     environment: Literal["development", "production"] = "production"
 
     @property
     def development(self) -> bool:
-        """True where what helps developers may be shown to whoever asks."""
+        """True if information for developers may be shown to every client."""
         return self.environment == "development"
 
 
 class Settings(Mode):
-    """What can be set from outside; every field is described in .env.example.
+    """Settings of the application; .env.example describes every field.
 
-    Raises pydantic.ValidationError when a value is missing or wrong. The doors call load_settings()
-    instead, which says the same in one message.
+    Raises pydantic.ValidationError if a value is missing or wrong. Entry points call
+    load_settings() instead, which reports all errors in one message.
     """
 
     secret_keys: Annotated[
@@ -184,11 +184,11 @@ class Settings(Mode):
     database_timeout: float = Field(default=5, gt=0, allow_inf_nan=False)
     database_statement_timeout: float = Field(default=10, gt=0, allow_inf_nan=False)
 
-    # Of the news alone.
+    # Used by the news feature only.
     api_tokens: Many[SecretStr] = Field(default=(), examples=["<printed by `make secret`>"])
 
     # % endif
-    # Of the admin alone.
+    # Used by the admin only.
     admin_users: Annotated[
         tuple[Annotated[Account, BeforeValidator(parse_account)], ...],
         NoDecode,
@@ -237,8 +237,8 @@ SETTINGS: Final = web.AppKey("SETTINGS", Settings)
 
 
 def load_settings() -> Settings:
-    """Return the settings, or leave the process with one message that names every wrong variable.
+    """Return the settings, or exit with one message that names every wrong variable.
 
-    Raises SystemExit: doors only.
+    Raises SystemExit. Call it from entry points only.
     """
     return read(Settings)

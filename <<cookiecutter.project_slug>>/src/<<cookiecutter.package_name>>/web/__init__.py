@@ -1,1 +1,1 @@
-"""What every request passes, whichever feature answers it."""
+"""Request handling that all features share."""

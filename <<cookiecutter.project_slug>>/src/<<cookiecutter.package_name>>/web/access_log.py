@@ -1,4 +1,4 @@
-"""The access log: one line a request, the same under every server."""
+"""The access log: one line for each request, the same with every server."""
 
 import logging
 from time import perf_counter
@@ -12,9 +12,9 @@ from .nesting import route_name
 
 
 def body_size(request: web.BaseRequest, response: web.StreamResponse) -> int:
-    """Return the size of the body in bytes; a stream's is counted by aiohttp, headers included.
+    """Return the size of the body in bytes. For streams, aiohttp's count includes the headers.
 
-    aiohttp's own count leaves out what sendfile(2) sends, which depends on the event loop.
+    aiohttp's count omits the bytes that sendfile(2) sends; its use depends on the event loop.
     """
     if request.method == hdrs.METH_HEAD or response.status in {204, 304}:
         return 0
@@ -23,27 +23,27 @@ def body_size(request: web.BaseRequest, response: web.StreamResponse) -> int:
 
 
 class AccessLogger(AbstractAccessLogger):
-    """Write the access line through structlog: it costs half of aiohttp's own.
+    """Access logger that writes with structlog, which costs half as much as aiohttp's own.
 
-    aiohttp calls it in the request's own task, so the line gets the request's id as all others do.
+    aiohttp calls it in the request's own task, so the line contains the request id like all others.
     """
 
     def __init__(self, logger: logging.Logger, log_format: str) -> None:
-        """Take what aiohttp gives: the logger, whose level decides, and a format that is not used."""
+        """Bind the logger, whose level is respected; the format is not used."""
         super().__init__(logger, log_format)
         self._info = structlog.get_logger().bind(logger=logger.name).info
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Write the line. aiohttp's ``time`` is not used: uvloop's clock counts milliseconds."""
         try:
-            if self.logger.isEnabledFor(logging.INFO):  # each time: the level can be switched
+            if self.logger.isEnabledFor(logging.INFO):  # checked each time: the level can change
                 self._log(request, response)
-        except Exception:  # or the connection would be cut
+        except Exception:  # otherwise the connection would be closed
             self.logger.exception("the access line failed")
 
     def _log(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         if not isinstance(request, web.Request) or (context := request.get(CONTEXT)) is None:
-            # Not HTTP: aiohttp answered 400 before there was a request to route.
+            # Not HTTP: aiohttp responded with 400 before it could route the request.
             self._info("malformed request", client=request.remote, status=response.status)
             return
         self._info(

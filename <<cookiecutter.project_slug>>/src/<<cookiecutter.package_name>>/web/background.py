@@ -1,4 +1,4 @@
-"""Work of the application itself, from start-up to clean-up (rows W14 and W20)."""
+"""Background tasks of the application, from start-up to clean-up."""
 
 import asyncio
 import logging
@@ -15,13 +15,13 @@ logger = logging.getLogger(__name__)
 Work = Callable[[web.Application], Awaitable[None]]
 
 FIRST_DELAY: Final = 1.0
-"""Seconds after which work that crashed starts again; each further crash doubles them."""
+"""Seconds until crashed work is restarted; the delay doubles with each further crash."""
 LONGEST_DELAY: Final = 60.0
-"""Seconds beyond which they are not doubled; work that lasted longer than that starts afresh."""
+"""Maximum delay, in seconds; it is reset when work has run for longer than this."""
 
 
 def _is_cancelled() -> bool:
-    """Tell whether this task is to end, and not only something that it waited for."""
+    """Return True if this task itself is being cancelled, rather than an awaitable inside it."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -46,9 +46,9 @@ async def _again_and_again(app: web.Application, work: Work) -> None:
 
 
 def supervise(app: web.Application, work: Work) -> None:
-    """Run ``work(app)`` for as long as the application lives; when it crashes, log and restart it.
+    """Run ``work(app)`` for the lifetime of the application; if it crashes, log and restart it.
 
-    At clean-up it is cancelled, and waited for, up to GRACEFUL_TIMEOUT.
+    At clean-up it is cancelled, and awaited for up to GRACEFUL_TIMEOUT.
     """
 
     async def live(app: web.Application) -> AsyncIterator[None]:
@@ -61,9 +61,9 @@ def supervise(app: web.Application, work: Work) -> None:
 
 
 def every(seconds: float, work: Work) -> Work:
-    """Return, for supervise(), what does ``work(app)`` every so many seconds.
+    """Return a function for supervise() that repeats ``work(app)`` every ``seconds``.
 
-    At clean-up a turn that has begun is finished, if that takes less than GRACEFUL_TIMEOUT.
+    At clean-up, a run that has begun is completed if that takes less than GRACEFUL_TIMEOUT.
     """
 
     async def forever(app: web.Application) -> None:
@@ -74,7 +74,7 @@ def every(seconds: float, work: Work) -> Work:
                 await asyncio.shield(turn)
             except asyncio.CancelledError:
                 if _is_cancelled():
-                    patience = 0.9 * app[SETTINGS].graceful_timeout  # less than supervise() has
+                    patience = 0.9 * app[SETTINGS].graceful_timeout  # less than in supervise()
                     await asyncio.wait([turn], timeout=patience)
                     turn.cancel()
                 raise

@@ -1,4 +1,4 @@
-"""Log the bodies of JSON requests, for development: a middleware factory (rows W11 and W12)."""
+"""Middleware factory that logs the bodies of JSON requests, for development."""
 
 import logging
 
@@ -11,8 +11,9 @@ logger = logging.getLogger(__name__)
 def body_log(limit: int) -> Middleware:
     """Return a middleware that logs JSON bodies of up to ``limit`` bytes.
 
-    aiohttp keeps a body that was read, so the handler still sees it. Forms are left alone: they hold
-    passwords. So are bodies of unknown length: whoever streams one does not want it in memory.
+    aiohttp keeps a body that was read, so the handler can still read it. Forms are not logged,
+    because they contain passwords. Nor are bodies of unknown length: they are streamed so that they
+    need not be kept in memory.
     """
 
     @web.middleware

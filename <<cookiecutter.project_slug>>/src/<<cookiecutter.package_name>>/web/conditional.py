@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110, section 13): what the client has already is not sent again."""
+"""Conditional requests (RFC 9110, section 13): an unchanged representation is not sent again."""
 
 from hashlib import blake2b
 
@@ -16,16 +16,16 @@ def entity_tag(body: bytes) -> str:
 
 
 def require_version(request: web.BaseRequest, etag: str) -> None:
-    """Raise web.HTTPPreconditionFailed if the client wants to change another version than this."""
+    """Raise web.HTTPPreconditionFailed if the client's change is based on another version."""
     if is_current(request, etag):
         raise web.HTTPPreconditionFailed
 
 
 def conditional(handler: Handler) -> Handler:
-    """Return a handler that gives the response an ETag, and responds with 304 if that is known.
+    """Return a handler that adds an ETag, and responds with 304 if the client already has it.
 
-    The tag is weak, unless the handler gives one: it is made of the body, less the nonce, by which
-    no two pages are the same.
+    The tag is weak, unless the handler sets one: it is computed from the body without the nonce,
+    which differs on every page.
     """
 
     async def respond(request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""The context of a request: its id and the facts that the log, the headers and the pages need."""
+"""Context of a request: its id, and values for the log, the headers and the pages."""
 
 import base64
 import re
@@ -22,7 +22,7 @@ _WELL_FORMED: Final = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
 
 @dataclass(slots=True)
 class RequestContext:
-    """One object for the life of a request, shared by the request and every clone of it."""
+    """State of a request, which the request and all its clones share."""
 
     app: web.Application
     """The outermost application."""
@@ -30,18 +30,18 @@ class RequestContext:
     client: str
     """The client's address, or ``unix`` for a Unix socket when no proxy named the client."""
     secure: bool
-    """Whether the client's own connection was TLS."""
+    """True if the client's own connection uses TLS."""
     trusted: bool
-    """Whether the peer is one of TRUSTED_PROXIES."""
+    """True if the peer is one of TRUSTED_PROXIES."""
     started: float
-    """When the request came, in seconds of ``time.perf_counter``."""
+    """Time at which the request arrived, in seconds of ``time.perf_counter``."""
     user: str = ""
-    """The name of the account that is signed in; empty outside the admin."""
+    """The name of the signed-in account; empty outside the admin."""
     nonce: str | None = None
-    """The nonce that the response's Content-Security-Policy allows, if a page asked for one."""
+    """The nonce in the response's Content-Security-Policy, if a page requested one."""
 
     def script_nonce(self) -> str:
-        """Return the nonce for this response's scripts: 128 random bits, as CSP Level 3 asks."""
+        """Return the nonce for this response's scripts: 128 random bits, as in CSP Level 3."""
         if self.nonce is None:
             self.nonce = base64.b64encode(secrets.token_bytes(16)).decode()
         return self.nonce
@@ -52,7 +52,7 @@ CURRENT: Final[ContextVar[RequestContext]] = ContextVar("CURRENT")
 
 
 def get_context(request: web.Request) -> RequestContext:
-    """Return the request's context; make it when the request failed before its middlewares ran."""
+    """Return the request's context. Create it if the request failed before the middlewares ran."""
     context = request.get(CONTEXT)
     if context is None:
         app = request.match_info.apps[0]
@@ -61,7 +61,7 @@ def get_context(request: web.Request) -> RequestContext:
         trusted = bool(proxies) and is_trusted(peer, proxies)
         sent = request.headers.get(HEADER, "") if trusted else ""
         if not _WELL_FORMED.fullmatch(sent):
-            sent = f"{getrandbits(128):032x}"  # an id, not a secret; reseeded after a fork
+            sent = f"{getrandbits(128):032x}"  # not a secret; reseeded after a fork
         context = RequestContext(app, sent, peer or "unix", request.secure, trusted, perf_counter())
         request[CONTEXT] = context
     return context
@@ -69,9 +69,9 @@ def get_context(request: web.Request) -> RequestContext:
 
 @web.middleware
 async def context_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Open the context, and show the handlers the client instead of the proxy in front of us.
+    """Set up the context, and replace the proxy's values in the request with those of the client.
 
-    Nothing is reset afterwards: aiohttp runs every request in a task, and so a context, of its own.
+    Variables are not reset: aiohttp runs each request in its own task, which has its own context.
     """
     context = get_context(request)
     CURRENT.set(context)
@@ -81,7 +81,7 @@ async def context_middleware(request: web.Request, handler: Handler) -> web.Stre
             facts = forwarded(request, context.app[SETTINGS].trusted_proxies)
         except ValueError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
-        # Without a host in the target, which adev's server leaves there.
+        # rel_url has no host; adev's server leaves a host in the target.
         request = request.clone(rel_url=request.rel_url, **facts)
         context.client = facts.get("remote", context.client)
         context.secure = request.secure

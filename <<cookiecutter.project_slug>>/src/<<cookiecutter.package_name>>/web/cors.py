@@ -1,4 +1,4 @@
-"""Cross-origin requests of other sites' pages, for the routes that allow them (row W23)."""
+"""Cross-origin requests from pages of other sites, for the routes that allow them."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -14,15 +14,15 @@ _RESOURCES: Final = web.AppKey("_RESOURCES", set[web.AbstractResource | None])
 
 
 async def _vary(request: web.Request, response: web.StreamResponse) -> None:
-    """Tell caches that the answer depends on who asks, which aiohttp-cors does not."""
+    """Declare to caches that the response depends on the origin, which aiohttp-cors does not."""
     if request.match_info.route.resource in request.config_dict[_RESOURCES]:
         response.headers.add(hdrs.VARY, hdrs.ORIGIN)
 
 
 def allow(app: web.Application, route: web.AbstractRoute, expose: Iterable[str] = ()) -> None:
-    """Let the pages of CORS_ORIGINS call a route of the outermost application, without cookies.
+    """Allow pages of CORS_ORIGINS to call a route of the outermost application, without cookies.
 
-    They may read the headers of the answer that are to be exposed, besides those that all may read.
+    They may read the response headers in ``expose``, and those that are readable by default.
     """
     if CORS in app:
         options = {"allow_headers": "*", "expose_headers": (HEADER, *expose), "max_age": 600}
@@ -31,7 +31,7 @@ def allow(app: web.Application, route: web.AbstractRoute, expose: Iterable[str] 
 
 
 def is_allowed(request: web.Request) -> bool:
-    """Tell whether a request came from one of CORS_ORIGINS to a route that allows it."""
+    """Return True if a request comes from one of CORS_ORIGINS and its route allows it."""
     origins = request.headers.getall(hdrs.ORIGIN, ())
     return (
         request.match_info.route.resource in request.config_dict.get(_RESOURCES, ())
@@ -42,7 +42,7 @@ def is_allowed(request: web.Request) -> bool:
 
 
 def setup(app: web.Application) -> None:
-    """Prepare for routes that allow it; without CORS_ORIGINS nothing answers to other sites."""
+    """Set up CORS; without CORS_ORIGINS, no route allows requests from other sites."""
     if app[SETTINGS].cors_origins:
         app[_RESOURCES] = set()
         app[CORS] = aiohttp_cors.CorsConfig(app)

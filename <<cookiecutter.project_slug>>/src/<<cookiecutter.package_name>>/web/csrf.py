@@ -1,6 +1,6 @@
-"""Requests that another site made the browser send, told by what browsers say of their origin.
+"""Detection of cross-site requests, from the headers in which browsers state the origin.
 
-The order of the questions is that of Filippo Valsorda's study for Go's http.CrossOriginProtection.
+The order of the checks follows Filippo Valsorda's research for Go's http.CrossOriginProtection.
 """
 
 from typing import Final
@@ -11,17 +11,18 @@ from multidict import CIMultiDictProxy
 from .hosts import origin
 
 SAFE_METHODS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE})
-"""Methods that change nothing (RFC 9110, section 9.2.1); everything else is checked."""
+"""Methods that do not change anything (RFC 9110, section 9.2.1); all others are checked."""
 
 SEC_FETCH_SITE: Final = "Sec-Fetch-Site"
 
 
 def is_own(headers: CIMultiDictProxy[str], site: str) -> bool:
-    """Tell whether a request was sent by a page of ``site``, by its user, or by no browser at all.
+    """Return True if a request comes from a page of ``site``, from its user, or from no browser.
 
-    Sec-Fetch-Site cannot be set by pages, and decides where it is sent (W3C Fetch Metadata). Older
-    browsers, and all on plain HTTP, send Origin or at least Referer. A request with none of these
-    but a cookie may come from a browser that hides where it came from. No browser sends one twice.
+    Pages cannot set Sec-Fetch-Site, so it takes precedence (W3C Fetch Metadata). Older browsers,
+    and all browsers on plain HTTP, send Origin or at least Referer. A request with a cookie but
+    none of these headers may come from a browser that hides its origin, so it is refused. No
+    browser sends one of these headers twice.
     """
     for name in (SEC_FETCH_SITE, hdrs.ORIGIN, hdrs.REFERER):
         if len(headers.getall(name, ())) > 1:

@@ -1,4 +1,4 @@
-"""Error pages: HTML for browsers, problem JSON (RFC 9457) for everybody else."""
+"""Error responses: HTML for browsers, problem JSON (RFC 9457) for all other clients."""
 
 import asyncio
 import logging
@@ -35,7 +35,7 @@ SENTENCES: Final = {
     503: "The service is not ready; please try again in a moment.",
     507: "There is no room left for what you sent.",
 }
-"""What a person reads, by status; other statuses show their reason phrase alone."""
+"""Messages for people, by status; for other statuses only the reason phrase is shown."""
 
 PROBLEM: Final = "application/problem+json"
 REASON_500: Final = "Internal Server Error"
@@ -43,10 +43,10 @@ _OWN_HEADERS: Final = frozenset({hdrs.CONTENT_TYPE, hdrs.CONTENT_LENGTH})
 
 
 class InvalidError(web.HTTPUnprocessableEntity):
-    """422, and what is wrong where, such as ``{"pointer": "#/title", "detail": "is empty"}``."""
+    """A 422 response with errors such as ``{"pointer": "#/title", "detail": "is empty"}``."""
 
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
-        """Take the errors, which a program gets, and a person as one sentence."""
+        """Store the errors, for programs, and join their details into one text, for people."""
         super().__init__(text="; ".join(each["detail"] for each in errors))
         self.errors = errors
 
@@ -58,7 +58,7 @@ def error_response(
     detail: str | None,
     errors: Sequence[Mapping[str, str]] = (),
 ) -> web.Response:
-    """Return the page or the problem document for an error, whichever the client prefers."""
+    """Return an error page or a problem document, whichever the client prefers."""
     context = get_context(request)
     response: web.Response | None = None
     if accepted(request, (PROBLEM, "application/json", "text/html")) == "text/html":
@@ -92,7 +92,7 @@ def error_response(
 
 
 def _detail(error: web.HTTPException) -> str | None:
-    """Return what the handler had to say; None if that is aiohttp's default, or no text."""
+    """Return the text that the handler set; None if it is aiohttp's default or not valid text."""
     try:
         text = error.text
     except (LookupError, UnicodeDecodeError):
@@ -115,10 +115,10 @@ def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
 
 @web.middleware
 async def errors_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever goes wrong further in into a response that gives nothing away.
+    """Turn all errors of the inner handlers into responses that reveal no internal details.
 
-    Once a part of a response is sent, nothing may follow it: aiohttp logs the error and closes the
-    connection, which tells the client that the rest is missing.
+    Once part of a response has been sent, no other response may follow: aiohttp logs the error and
+    closes the connection, which shows the client that the rest is missing.
     """
     try:
         response = await handler(request)
@@ -126,13 +126,13 @@ async def errors_middleware(request: web.Request, handler: Handler) -> web.Strea
             raise TypeError(f"a handler returned {response!r} in place of a response")
         return response
     except asyncio.CancelledError:
-        # aiohttp writes no access line for these.
+        # aiohttp does not write these to the access log.
         logger.info("cancelled: %s %s", request.method, request.raw_path)
         raise
     except web.HTTPException as error:
         if request.writer.output_size > 0:
             raise RuntimeError("raised in the middle of a response") from error
-        if error.status < 400:  # redirections are raised too
+        if error.status < 400:  # redirects are raised, too
             raise
         return _http_error(request, error)
     except Exception:

@@ -1,4 +1,4 @@
-"""A thread pool whose threads see the context of whoever gave them work (row W10)."""
+"""Thread pool that runs work in the context of the caller that submitted it."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 
 class ContextExecutor(ThreadPoolExecutor):
-    """Carry context variables, the request's id among them, into the threads.
+    """Executor that copies context variables, such as the request id, into its threads.
 
-    ``asyncio.to_thread`` does so by itself; ``loop.run_in_executor``, which libraries use, does not.
+    ``asyncio.to_thread`` copies them itself; ``loop.run_in_executor``, used by libraries, does not.
     """
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -27,7 +27,7 @@ class ContextExecutor(ThreadPoolExecutor):
 
 
 async def _use_as_default(_app: web.Application) -> None:
-    # The loop shuts it down: asyncio.Runner and gunicorn's worker close the loop.
+    # asyncio.Runner and gunicorn's worker close the loop, which shuts the executor down.
     asyncio.get_running_loop().set_default_executor(ContextExecutor(thread_name_prefix="worker"))
 
 
@@ -36,6 +36,6 @@ async def _answers() -> None:
 
 
 def setup(app: web.Application) -> None:
-    """Make it the loop's executor; the worker is not ready while all its threads are busy."""
+    """Make it the default executor; a worker is not ready while all its threads are busy."""
     app.on_startup.append(_use_as_default)
     add_check(app, "threads", _answers)

@@ -1,18 +1,18 @@
-"""``Expect: 100-continue``: the client asks before it sends a large body (row W16).
+"""Handling of ``Expect: 100-continue``: the client waits before it sends a large body.
 
-aiohttp answers before any middleware is asked. A route that takes large bodies is added with
-``expect_handler=expect.wait``, and its handler calls ``proceed`` once it will take the body.
+aiohttp responds before any middleware runs. So a route for large bodies is added with
+``expect_handler=expect.wait``, and its handler calls ``proceed`` when it accepts the body.
 """
 
 from aiohttp import HttpVersion11, hdrs, web
 
 
 async def wait(_request: web.Request) -> None:
-    """Answer nothing yet, so that the middlewares and the handler may refuse."""
+    """Send no response yet, so that the middlewares and the handler can refuse the request."""
 
 
 async def proceed(request: web.Request) -> None:
-    """Ask for the body, if the client waits for that. Raises web.HTTPExpectationFailed."""
+    """Send 100 Continue if the client waits for it. Raises web.HTTPExpectationFailed."""
     expected = request.headers.get(hdrs.EXPECT, "").lower()
     if not expected or request.version < HttpVersion11:
         return

@@ -1,7 +1,7 @@
-"""Files as responses, whole or in part.
+"""Responses that send files, whole or in part.
 
-aiohttp's FileResponse reports every error of the system as 404 and ignores an entity tag in If-Range,
-so that a resumed download is spliced from two versions of the file.
+aiohttp's FileResponse reports every operating system error as 404. It also ignores an entity tag in
+If-Range, so a resumed download can combine two versions of the file.
 """
 
 import asyncio
@@ -17,16 +17,16 @@ from aiohttp import hdrs, web
 from .preconditions import is_current, requested_range
 
 CHUNK: Final = 256 * 1024
-"""Bytes that are read and sent at a time."""
+"""Number of bytes that are read and sent at a time."""
 
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 _OF_304: Final = (hdrs.CACHE_CONTROL, hdrs.ETAG, hdrs.LAST_MODIFIED, hdrs.VARY)
 
 
 def is_missing(error: OSError | ValueError) -> bool:
-    """Return True if there is no such file; False if the system failed to open it.
+    """Return True if the file does not exist; False if the system failed to open it.
 
-    ValueError comes from names that no file has, such as one with a null character.
+    ValueError comes from names that no file can have, such as one with a null character.
     """
     return isinstance(error, ValueError) or error.errno in _NOT_THERE
 
@@ -39,7 +39,7 @@ def _open(path: Path) -> tuple[BinaryIO, os.stat_result]:
 async def send_file(
     request: web.Request, path: Path, headers: Mapping[str, str]
 ) -> web.StreamResponse:
-    """Send a regular file, or the part of it that the client asks for.
+    """Send a regular file, or the range of it that the client requests. Return the response.
 
     Raises web.HTTPNotFound, web.HTTPPreconditionFailed, web.HTTPRequestRangeNotSatisfiable, and
     OSError if the file cannot be read.
@@ -69,7 +69,7 @@ async def send_file(
             bounds = f"{part.start}-{part.stop - 1}"
             response.headers[hdrs.CONTENT_RANGE] = f"bytes {bounds}/{info.st_size}"
         response.content_length = len(part)
-        with suppress(ConnectionError):  # aiohttp notices, too, that the client has left
+        with suppress(ConnectionError):  # aiohttp also notices that the client has left
             for start in part[::CHUNK] if request.method != hdrs.METH_HEAD else ():
                 size = min(CHUNK, part.stop - start)
                 chunk = await asyncio.to_thread(os.pread, file.fileno(), size, start)

@@ -1,4 +1,4 @@
-"""Who may pass: right hosts, requests of our own pages, clients that keep to the limits."""
+"""Middleware that refuses unknown hosts, cross-site requests and clients over their limits."""
 
 import logging
 from collections import Counter
@@ -17,16 +17,17 @@ from .proxy import is_trusted, peer_address
 logger = logging.getLogger(__name__)
 
 ANY_HOST: Final = web.AppKey("ANY_HOST", set[str])
-"""Paths that answer under any host name: probes address a process by whatever address it has."""
+"""Paths that accept any host name, because probes may use any address of a process."""
 
 
 THIS_HOST: Final[tuple[Peer, ...]] = (ip_network("127.0.0.0/8"), ip_network("::1"), "unix")
 
 
 def check_peer(request: web.BaseRequest, address: str | None, allowed: Sequence[Peer]) -> None:
-    """Close the connection unanswered and raise web.HTTPForbidden for a client of another host.
+    """Close the connection and raise web.HTTPForbidden if the client is on another host.
 
-    For development, whose keys are known and whose tools run code; unless its network is allowed.
+    The client gets no response. Clients in the ``allowed`` networks may connect. This is for
+    development, where keys are public and tools run code.
     """
     if not is_trusted(address, (*THIS_HOST, *allowed)):
         logger.warning("refused %s: DEV_ALLOW does not name its network", address)
@@ -47,7 +48,7 @@ def _check_host(request: web.Request, allowed: tuple[str, ...]) -> None:
 
 
 def _reading_in_time(handler: Handler, seconds: float) -> Handler:
-    """Return the handler of a request whose body has yet to come."""
+    """Return the handler with a timeout for a request body that has not arrived yet."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
@@ -63,7 +64,7 @@ def _reading_in_time(handler: Handler, seconds: float) -> Handler:
 
 @web.middleware
 async def guard_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let a request through to the handlers, or answer 400, 403, 408, 421 or 429."""
+    """Pass a request to the handlers, or respond with 400, 403, 408, 421 or 429."""
     context = get_context(request)
     app = context.app
     settings = app[SETTINGS]
@@ -72,7 +73,7 @@ async def guard_middleware(request: web.Request, handler: Handler) -> web.Stream
             check_peer(request, None if address == "unix" else address, settings.dev_allow)
     if request.path not in app[ANY_HOST]:
         _check_host(request, settings.allowed_hosts)
-    # Whatever the method: aiohttp does not look at it.
+    # With any method: aiohttp does not check it.
     websocket = request.headers.get(hdrs.UPGRADE, "").strip().lower() == "websocket"
     origins = len(request.headers.getall(hdrs.ORIGIN, ()))
     if websocket or request.method not in csrf.SAFE_METHODS or origins > 1:
@@ -88,7 +89,7 @@ async def guard_middleware(request: web.Request, handler: Handler) -> web.Stream
 
 
 def setup(app: web.Application) -> None:
-    """Guard an application and those nested in it."""
+    """Add the checks to an application and its nested applications."""
     app[ANY_HOST] = set()
     app[limits.WEBSOCKETS] = Counter()
     app.middlewares.append(guard_middleware)

@@ -1,4 +1,4 @@
-"""The head of a request: requests that are refused before anything else looks at them."""
+"""Checks of the head of a request, which run before everything else reads it."""
 
 import re
 from typing import Final
@@ -7,9 +7,9 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 MAX_SIZE: Final = 32 * 1024
-"""Bytes of all headers together, as nginx has it (large_client_header_buffers)."""
+"""Maximum size of all headers together, in bytes: that of nginx (large_client_header_buffers)."""
 MAX_MEDIA_TYPE: Final = 256
-"""Characters of a Content-Type. aiohttp reads it with email.parser, in quadratic time."""
+"""Maximum length of a Content-Type. aiohttp parses it with email.parser, in quadratic time."""
 
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 # Some programs do not quote a boundary that is not a token.
@@ -38,6 +38,6 @@ def _check(request: web.Request) -> None:
 
 @web.middleware
 async def head_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let a request through, or respond with 415, 431 or 501."""
+    """Pass a request to the handlers, or respond with 415, 431 or 501."""
     _check(request)
     return await handler(request)

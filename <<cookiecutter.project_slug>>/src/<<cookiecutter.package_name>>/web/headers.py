@@ -1,7 +1,7 @@
-"""Headers of every response: security, the request's id, caching.
+"""Headers of every response: security, the request id, caching.
 
-They are set in ``on_response_prepare``, which streams, WebSockets and error pages pass too. The
-values follow OWASP's HTTP Headers Cheat Sheet, less what standards have retired since.
+They are set in ``on_response_prepare``, which also runs for streams, WebSockets and error pages.
+The values follow OWASP's HTTP Headers Cheat Sheet, without the headers that are now obsolete.
 """
 
 from typing import Final
@@ -16,7 +16,7 @@ HSTS: Final = istr("Strict-Transport-Security")
 REQUEST_ID: Final = istr(HEADER)
 
 REVALIDATE: Final = "private, no-cache"
-"""A Cache-Control for pages: the browser may keep them, for one visitor, and asks again each time."""
+"""Cache-Control for pages: only the visitor's browser may store them, and it revalidates them."""
 
 POLICY: Final = {
     "default-src": "'none'",
@@ -29,7 +29,7 @@ POLICY: Final = {
     "manifest-src": "'self'",
     "style-src": "'self'",
 }
-"""Everything but scripts; those are allowed one response at a time, by its nonce."""
+"""Content-Security-Policy without scripts, which each response allows with its own nonce."""
 
 _FIXED: Final = {
     istr("Cross-Origin-Opener-Policy"): "same-origin",
@@ -44,15 +44,15 @@ _TWO_YEARS: Final = "max-age=63072000"
 
 
 def harden(response: web.StreamResponse, request_id: str, nonce: str | None = None) -> None:
-    """Set the headers that do not depend on the request; scripts may run that carry the nonce."""
+    """Set the headers that do not depend on the request, and allow scripts that have the nonce."""
     headers = response.headers
-    headers.pop(hdrs.SERVER, None)  # names the versions of Python and aiohttp
+    headers.pop(hdrs.SERVER, None)  # it reveals the versions of Python and aiohttp
     headers.update(_FIXED)
     headers[REQUEST_ID] = request_id
     script = f"; script-src 'nonce-{nonce}' 'strict-dynamic'" if nonce else ""
-    if response.status != 304:  # else the page that the browser keeps would get another nonce
+    if response.status != 304:  # it would replace the nonce of the cached page
         headers.setdefault(CSP, _POLICY + script)
-    if response.status >= 400:  # whatever was meant for the page that it did not become
+    if response.status >= 400:  # replaces the value for a successful response
         headers[hdrs.CACHE_CONTROL] = "no-store"
     else:
         headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
@@ -66,5 +66,5 @@ async def _set_headers(request: web.Request, response: web.StreamResponse) -> No
 
 
 def setup(app: web.Application) -> None:
-    """Set the headers on every response of the application and of those nested in it."""
+    """Set the headers on every response of the application and its nested applications."""
     app.on_response_prepare.append(_set_headers)

@@ -1,4 +1,4 @@
-"""Hosts and origins: those of requests, and those that this site answers for (ALLOWED_HOSTS)."""
+"""Hosts and origins: those in requests, and the hosts of this site (ALLOWED_HOSTS)."""
 
 import re
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 @lru_cache(maxsize=256)
 def host_name(host: str) -> str:
-    """Return the name or address in a Host header, in lower case and without port.
+    """Return the name or address in a Host header, in lower case and without the port.
 
-    Raises ValueError when it is no host (RFC 9110, section 7.2).
+    Raises ValueError if it is not a host (RFC 9110, section 7.2).
     """
     match = _HOST.fullmatch(host)
     if match is None or int(match[2] or 0) > 65535:
@@ -25,8 +25,8 @@ def host_name(host: str) -> str:
 def origin(url: str) -> tuple[str, str, int]:
     """Return the scheme, host and port of a URL, for comparison.
 
-    Hosts are ASCII, as browsers send them (RFC 6454, section 6.2). Raises ValueError when the URL has
-    no such origin (``null``), or names a user.
+    Hosts are ASCII, as browsers send them (RFC 6454, section 6.2). Raises ValueError if the URL has
+    no HTTP origin (``null``), or contains a user.
     """
     match = _ORIGIN.match(url)
     if match is None:
@@ -36,7 +36,7 @@ def origin(url: str) -> tuple[str, str, int]:
 
 
 def is_allowed(name: str, allowed: Sequence[str]) -> bool:
-    """Tell whether a host is among those allowed; ``*.example.com`` stands for all below it."""
+    """Return True if a host is allowed; ``*.example.com`` matches all of its subdomains."""
     return name in allowed or any(
         pattern == "*" or (pattern.startswith("*.") and name.endswith(pattern[1:]))
         for pattern in allowed

@@ -1,4 +1,4 @@
-"""JSON that programs send: objects of a few fields, whose values may be long texts."""
+"""Bodies of JSON requests: objects with a few fields, whose values may be long texts."""
 
 import re
 from typing import Final
@@ -6,17 +6,18 @@ from typing import Final
 from aiohttp import web
 
 MAX_STRUCTURE: Final = 16 * 1024
-"""Bytes outside of strings: 100,000 fields or lists take a parser far longer than a long text."""
+"""Maximum number of bytes outside of strings, because 100,000 fields or lists take far longer to
+parse than a long text."""
 
-# One that does not end goes to the end, so that it is read once.
+# An unterminated string extends to the end of the body, so that it is scanned only once.
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 async def read_json(request: web.Request) -> bytes:
-    """Return the body of a request, to be parsed.
+    """Return the body of a request, which is not parsed yet.
 
-    Raises web.HTTPUnsupportedMediaType when it is not JSON, web.HTTPBadRequest when it has too many
-    fields, web.HTTPRequestEntityTooLarge beyond MAX_BODY_SIZE.
+    Raises web.HTTPUnsupportedMediaType if it is not JSON, web.HTTPBadRequest if it has too many
+    fields, web.HTTPRequestEntityTooLarge if it is larger than MAX_BODY_SIZE.
     """
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="Send application/json.")

@@ -1,4 +1,4 @@
-"""How late the event loop is: what blocks it makes everybody in this worker wait."""
+"""Lag of the event loop: code that blocks the loop delays all requests of this worker."""
 
 import asyncio
 import logging
@@ -17,9 +17,9 @@ LAG: Final = web.AppKey("LAG", list[float])
 INTERVAL: Final = 0.1
 """Seconds between two measurements."""
 KEPT: Final = 100
-"""Measurements that count: those of the last ten seconds."""
+"""Number of measurements that are kept: those of the last ten seconds."""
 HIGH: Final = 0.1
-"""Seconds that are worth a line in the log: about what people notice."""
+"""Lag that is logged, in seconds: about the smallest delay that people notice."""
 
 
 async def _measure(app: web.Application) -> None:
@@ -33,12 +33,12 @@ async def _measure(app: web.Application) -> None:
 
 
 def worst_lag(app: web.Application) -> float:
-    """Return by how much the event loop was late at worst, lately, in seconds."""
+    """Return the highest recent event-loop lag, in seconds."""
     lately = app[LAG]
     return max(lately, default=0.0)
 
 
 def setup(app: web.Application) -> None:
-    """Measure the lag as long as the application lives."""
+    """Measure the lag for the lifetime of the application."""
     app[LAG] = []
     supervise(app, _measure)

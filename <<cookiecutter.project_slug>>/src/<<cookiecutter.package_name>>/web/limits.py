@@ -1,4 +1,4 @@
-"""Limits on what one client may take: the time to send a body, the number of WebSockets."""
+"""Limits for each client: the time to send a body, the number of WebSockets."""
 
 import asyncio
 from collections import Counter
@@ -10,21 +10,21 @@ from typing import Final
 from aiohttp import web
 
 MIN_RATE: Final = 500
-"""Bytes a second that a body must come with, as Apache's mod_reqtimeout has it by default."""
+"""Minimum rate of a request body, in bytes per second: the default of Apache's mod_reqtimeout."""
 
 WEBSOCKETS: Final = web.AppKey("WEBSOCKETS", Counter[str])
-"""Open WebSockets of this worker, by client."""
+"""Number of open WebSockets of this worker, by client."""
 
 
 class SlowBodyError(TimeoutError):
-    """The client sends its body too slowly."""
+    """Error for a request body that arrives too slowly."""
 
 
 @asynccontextmanager
 async def read_timeout(request: web.Request, seconds: float) -> AsyncIterator[None]:
-    """Watch the body come in; who reads it gets SlowBodyError when less than MIN_RATE came.
+    """Monitor a request body: reading it raises SlowBodyError if it arrives slower than MIN_RATE.
 
-    The rate is looked at every ``seconds``. A client is not held to it while nobody reads.
+    The rate is checked every ``seconds``, but only while the handler is reading.
     """
     body, loop = request.content, asyncio.get_running_loop()
     timers: list[asyncio.TimerHandle] = []
@@ -45,7 +45,7 @@ async def read_timeout(request: web.Request, seconds: float) -> AsyncIterator[No
 
 
 def network(client: str) -> str:
-    """Return what counts as one client: an IPv4 address, an IPv6 network of 64 bits, or ``unix``."""
+    """Return the key of a client: an IPv4 address, an IPv6 network of 64 bits, or ``unix``."""
     try:
         ip = ip_address(client.partition("%")[0])
     except ValueError:
@@ -55,7 +55,7 @@ def network(client: str) -> str:
 
 @contextmanager
 def one_websocket(app: web.Application, client: str, limit: int) -> Iterator[None]:
-    """Count a WebSocket while it is open. Raises web.HTTPTooManyRequests beyond the limit."""
+    """Count a WebSocket while it is open. Raises web.HTTPTooManyRequests above the limit."""
     counted, key = app[WEBSOCKETS], network(client)
     if counted[key] >= limit:
         raise web.HTTPTooManyRequests(text=f"There may be {limit} WebSockets for each client.")

@@ -1,4 +1,4 @@
-"""Content negotiation: one URL, several representations, chosen by the Accept header.
+"""Content negotiation: the Accept header selects one of several representations of a URL.
 
 Source: RFC 9110, section 12.5.1.
 """
@@ -11,16 +11,16 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 MAX_LENGTH: Final = 4096
-"""Characters of a header that is read; browsers send 150."""
+"""Maximum length of a header that is parsed, in characters; browsers send 150."""
 
 _QUALITY: Final = re.compile(r"0(\.[0-9]{0,3})?|1(\.0{0,3})?")
 
 
 def parse_accept(header: str) -> dict[str, float]:
-    """Return the quality, 0 to 1, of every range in an Accept (or Accept-Encoding) header.
+    """Return the quality (0 to 1) of every range in an Accept or Accept-Encoding header.
 
-    A range whose weight is malformed is left out; parameters other than the weight are ignored. So is
-    a header that is too long.
+    A range with a malformed weight is left out. Other parameters are ignored, and so is a header
+    that is too long.
     """
     ranges: dict[str, float] = {}
     if len(header) > MAX_LENGTH:
@@ -34,9 +34,9 @@ def parse_accept(header: str) -> dict[str, float]:
 
 
 def best_match(accept: str, offered: Sequence[str]) -> str | None:
-    """Return the media type that the client likes best; the first of equals; None when none will do.
+    """Return the offered media type with the highest quality (the first on a tie), or None.
 
-    The most specific range that fits a type decides on it. An empty header accepts everything.
+    The most specific range that matches a type counts. An empty header accepts everything.
     """
     ranges = parse_accept(accept) or {"*/*": 1.0}
 
@@ -51,12 +51,12 @@ def best_match(accept: str, offered: Sequence[str]) -> str | None:
 
 
 def accepted(request: web.BaseRequest, offered: Sequence[str]) -> str | None:
-    """Return the best match for a request, whose Accept header may be spread over several lines."""
+    """Return the best match for a request, whose Accept header may span several lines."""
     return best_match(",".join(request.headers.getall(hdrs.ACCEPT, [])), offered)
 
 
 def negotiated(handlers: Mapping[str, Handler]) -> Handler:
-    """Return a handler that calls the one whose media type the client likes best, else answers 406.
+    """Return a handler that calls the handler of the best media type, or responds with 406.
 
     ``web.get("/", negotiated({"text/html": page, "application/json": data}))``
     """

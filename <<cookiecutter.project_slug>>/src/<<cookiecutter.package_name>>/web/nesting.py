@@ -1,4 +1,4 @@
-"""Nested applications under a name, so that every page can name every route: ``admin:overview``."""
+"""Named nested applications, so that every page can link to every route: ``admin:overview``."""
 
 from collections.abc import Callable
 from typing import Final
@@ -7,19 +7,19 @@ from aiohttp import web
 from yarl import URL
 
 NAMESPACE: Final = web.AppKey("NAMESPACE", str)
-"""A nested application's own name."""
+"""The name of a nested application."""
 NESTED: Final = web.AppKey("NESTED", dict[str, web.Application])
-"""The applications nested directly in this one, by their names."""
+"""The applications nested directly in this one, by name."""
 
 OFFERS: Final = web.AppKey("OFFERS", dict[str, list[Callable[[web.Application], None]]])
-"""What is set up in the applications that will be nested directly in this one, by their names."""
+"""Setup functions for the applications that will be nested directly in this one, by name."""
 
 
 def offer(app: web.Application, name: str, setup: Callable[[web.Application], None]) -> None:
-    """Have ``setup(nested)`` called for the application that is nested as ``name``, if one will be.
+    """Register ``setup`` to be called with the nested application ``name``, if it is ever nested.
 
-    So a feature brings a part of another one, and knows nothing of it. Raises ValueError when it
-    comes too late.
+    This lets a feature extend another one without importing it. Raises ValueError if the
+    application is already nested.
     """
     if name in app.get(NESTED, {}):
         raise ValueError(f"the application named {name!r} is complete already")
@@ -27,9 +27,10 @@ def offer(app: web.Application, name: str, setup: Callable[[web.Application], No
 
 
 def nest(app: web.Application, prefix: str, name: str, nested: web.Application) -> None:
-    """Mount a nested application, complete but for offers, below ``prefix`` (such as ``/admin/``).
+    """Mount a nested application below ``prefix`` (such as ``/admin/``).
 
-    Raises ValueError when the name is taken.
+    It must be complete, except for the functions that were registered with ``offer``; they run now.
+    Raises ValueError if the name is taken.
     """
     siblings = app.setdefault(NESTED, {})
     if name in siblings:
@@ -47,9 +48,9 @@ def nest(app: web.Application, prefix: str, name: str, nested: web.Application) 
 
 
 def url_for(app: web.Application, name: str, /, **parts: str) -> URL:
-    """Return the path of a route by its name, counted from ``app``: ``index``, ``admin:overview``.
+    """Return the path of a route by its name, relative to ``app``: ``index``, ``admin:overview``.
 
-    Raises KeyError when there is no such application or route, or a part is missing.
+    Raises KeyError if the application or the route does not exist, or a part is missing.
     """
     *namespaces, route = name.split(":")
     for namespace in namespaces:
@@ -58,11 +59,11 @@ def url_for(app: web.Application, name: str, /, **parts: str) -> URL:
 
 
 def route_name(match_info: web.UrlMappingMatchInfo) -> str | None:
-    """Return the name of the matched route as ``url_for`` takes it; None when nothing matched."""
+    """Return the name of the matched route, as ``url_for`` accepts it; None if nothing matched."""
     route = match_info.route
     if route.resource is None:
         return None
     name = route.name or route.resource.canonical
     for app in match_info.apps[:0:-1]:
-        name = f"{app.get(NAMESPACE, '?')}:{name}"  # "?" was mounted without nest()
+        name = f"{app.get(NAMESPACE, '?')}:{name}"  # "?": mounted without nest()
     return name

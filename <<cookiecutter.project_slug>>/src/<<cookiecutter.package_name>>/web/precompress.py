@@ -1,6 +1,6 @@
-"""Make the compressed siblings of the static files: ``python -m <package>.web.precompress DIR``.
+"""Compression of the static files: ``python -m <package>.web.precompress DIR``.
 
-``make static`` runs it before a deployment; nginx (gzip_static) and web/static.py send what it made.
+``make static`` runs it before a deployment; nginx (gzip_static) and web/static.py send the results.
 """
 
 import gzip
@@ -13,13 +13,13 @@ import brotli
 from .static import CODINGS
 
 COMPRESSED = {".gz", ".br", ".png", ".jpg", ".jpeg", ".webp", ".avif", ".woff", ".woff2"}
-"""Suffixes of files that do not get smaller."""
+"""Suffixes of files that compression does not make smaller."""
 
 
 def precompress(directory: Path) -> list[Path]:
-    """Write each file's siblings where they save at least a tenth; return the paths written.
+    """Write the compressed siblings of files if they save at least a tenth. Return their paths.
 
-    Each appears at once and whole: a running server may be sending it.
+    Files are replaced atomically, because a running server may be sending them.
     """
     written = []
     for path in sorted(directory.rglob("*")):

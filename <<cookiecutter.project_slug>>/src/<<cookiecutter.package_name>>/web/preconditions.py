@@ -1,4 +1,4 @@
-"""Conditions and ranges of requests (RFC 9110, sections 13 and 14)."""
+"""Conditional requests and range requests (RFC 9110, sections 13 and 14)."""
 
 import re
 import time
@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 _DAY: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _MONTH: Final = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _TIME: Final = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
-# Section 5.6.7: the usual form, that of RFC 850, and that of asctime().
+# Section 5.6.7: the preferred format, the format of RFC 850, and the format of asctime().
 _HTTP_DATE: Final = re.compile(
     f"{_DAY}, [0-9]{{2}} {_MONTH} [0-9]{{4}} {_TIME} GMT"
     f"|{_DAY}[a-z]{{3,6}}, [0-9]{{2}}-{_MONTH}-[0-9]{{2}} {_TIME} GMT"
@@ -21,9 +21,9 @@ _HTTP_DATE: Final = re.compile(
 
 
 def _lists(etag: str, header: str, *, weak: bool) -> bool:
-    """Return True if a list of entity tags has this one; strong comparison unless ``weak``.
+    """Return True if a list of entity tags contains this one; strong comparison unless ``weak``.
 
-    The list is searched as text, as it may be long: a tag of ours has neither commas nor quotes.
+    The list may be long, so it is searched as text: our tags contain no commas or inner quotes.
     """
     if header.strip() == "*":
         return True
@@ -33,7 +33,7 @@ def _lists(etag: str, header: str, *, weak: bool) -> bool:
 
 
 def _date(request: web.BaseRequest, name: str) -> int | None:
-    """Return the date in a header as seconds since 1970; None unless there is exactly one."""
+    """Return the date in a header, in seconds since 1970, or None unless there is exactly one."""
     values = request.headers.getall(name, ())
     if len(values) != 1 or not _HTTP_DATE.fullmatch(values[0]):
         return None
@@ -47,8 +47,8 @@ def _date(request: web.BaseRequest, name: str) -> int | None:
 def is_current(request: web.BaseRequest, etag: str, modified: int | None = None) -> bool:
     """Return True if the client already has this version (respond with 304).
 
-    ``etag`` is an entity tag as ETag has it; ``modified`` is in seconds since 1970. Raises
-    web.HTTPPreconditionFailed. The order is that of RFC 9110, section 13.2.2.
+    ``etag`` has the format of the ETag header; ``modified`` is in seconds since 1970. Raises
+    web.HTTPPreconditionFailed. The order of the checks follows RFC 9110, section 13.2.2.
     """
     matches = request.headers.getall(hdrs.IF_MATCH, ())
     unmodified_since = _date(request, hdrs.IF_UNMODIFIED_SINCE)
@@ -65,7 +65,7 @@ def is_current(request: web.BaseRequest, etag: str, modified: int | None = None)
 
 
 def _satisfiable(ranges: str, size: int) -> Iterator[range]:
-    """Yield the ranges that overlap the representation. Raises ValueError for malformed ones."""
+    """Yield the ranges that overlap the representation. Raises ValueError if one is malformed."""
     for spec in ranges.split(","):
         first, dash, last = (part.strip(" \t") for part in spec.partition("-"))
         if not (first or dash):  # an empty element of the list
@@ -81,10 +81,10 @@ def _satisfiable(ranges: str, size: int) -> Iterator[range]:
 
 
 def requested_range(request: web.BaseRequest, size: int, etag: str, modified: int) -> range | None:
-    """Return the bytes that the client asks for; None to respond with all of them.
+    """Return the range of bytes that the client requests; None to respond with all of them.
 
-    ``etag`` is strong, and both validators are those of the representation whose size this is.
-    Several ranges are answered with all bytes, as section 14.2 allows. Raises
+    ``etag`` is strong; both validators and ``size`` belong to the same representation. A request
+    for several ranges gets all bytes, as section 14.2 allows. Raises
     web.HTTPRequestRangeNotSatisfiable.
     """
     given = request.headers.getall(hdrs.RANGE, ())
@@ -94,7 +94,7 @@ def requested_range(request: web.BaseRequest, size: int, etag: str, modified: in
     if unit.lower() != "bytes" or not ranges:
         return None
     conditions = request.headers.getall(hdrs.IF_RANGE, ())
-    # A file may change again in the second that its date names (section 8.8.2.2).
+    # A file may change again within the second of its date (section 8.8.2.2).
     dated = _date(request, hdrs.IF_RANGE) == modified < time.time() - 2
     if conditions and conditions != [etag] and not dated:
         return None

@@ -1,7 +1,7 @@
-"""Forwarded headers, believed only from the proxies that TRUSTED_PROXIES names.
+"""Forwarded headers, which are trusted only if they come from one of TRUSTED_PROXIES.
 
-aiohttp-remotes was tried and left out: its strict classes cannot tell who speaks over a Unix socket,
-and its filtered one never asks whether the peer itself is a proxy.
+aiohttp-remotes was tried and rejected: its strict classes cannot identify a peer on a Unix socket,
+and its filtered class does not check that the peer itself is a proxy.
 """
 
 import re
@@ -16,12 +16,12 @@ from .hosts import host_name
 
 _PORT: Final = re.compile(r"\[(.+)\](?::[0-9]+)?|([0-9.]+):[0-9]+")
 MAX_HOPS: Final = 20
-"""Elements of a forwarded list that are read, from its end."""
+"""Maximum number of elements of a forwarded list that are read, from its end."""
 _SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
 class Facts(TypedDict, total=False):
-    """What a proxy can say of the client: keywords of ``request.clone``."""
+    """Values that a proxy reports about the client, as keyword arguments of ``request.clone``."""
 
     remote: str
     scheme: str
@@ -29,25 +29,25 @@ class Facts(TypedDict, total=False):
 
 
 def _address(text: str) -> IPv4Address | IPv6Address:
-    """Parse an address; ``::ffff:10.0.0.1`` is 10.0.0.1. Raises ValueError when it is none."""
+    """Return an IP address; ``::ffff:10.0.0.1`` becomes 10.0.0.1. Raises ValueError if invalid."""
     ip = ip_address(text.partition("%")[0])
     return getattr(ip, "ipv4_mapped", None) or ip
 
 
 def peer_address(request: web.BaseRequest) -> str | None:
-    """Return the address of whoever is connected; None over a Unix socket.
+    """Return the address of the connected peer, or None over a Unix socket.
 
-    On a socket that listens for both, IPv4 addresses come as ``::ffff:10.0.0.1``.
+    On a dual-stack socket, IPv4 addresses have the form ``::ffff:10.0.0.1``.
     """
     name = request.protocol.peername
-    if not isinstance(name, tuple):  # a peer's Unix socket may be called anything
+    if not isinstance(name, tuple):  # the name of a peer's Unix socket is arbitrary
         return None
     address = str(name[0])
     return str(_address(address)) if ":" in address else address
 
 
 def is_trusted(address: str | None, trusted: Sequence[Peer]) -> bool:
-    """Tell whether a peer is a trusted proxy; None is whoever speaks over a Unix socket."""
+    """Return True if a peer is a trusted proxy; its address is None over a Unix socket."""
     if not address:
         return "unix" in trusted
     ip = _address(address)
@@ -55,17 +55,17 @@ def is_trusted(address: str | None, trusted: Sequence[Peer]) -> bool:
 
 
 def client_address(elements: Sequence[str], trusted: Sequence[Peer]) -> tuple[str, int]:
-    """Return the client's address, and how many trusted proxies stand between it and the peer.
+    """Return the client's address, and the number of trusted proxies between it and the peer.
 
-    It is the last element that is not a trusted proxy. What stands before it was sent by the client,
-    and is not read. Some proxies add ports. Raises ValueError when an element that counts is not an
-    address.
+    The address is the last element that is not a trusted proxy. Elements before it come from the
+    client and are ignored. Some proxies add ports. Raises ValueError if an element that is read is
+    not an address.
     """
     address = ""
     for hops, element in enumerate(reversed(elements)):
         if match := _PORT.fullmatch(element):
             element = match[1] or match[2]
-        # nginx names the peer of a Unix socket so.
+        # nginx writes "unix:" for a peer on a Unix socket.
         address = "" if element == "unix:" else str(_address(element))
         if not is_trusted(address, trusted):
             return address, hops
@@ -73,24 +73,24 @@ def client_address(elements: Sequence[str], trusted: Sequence[Peer]) -> tuple[st
 
 
 def _elements(request: web.Request, name: str) -> list[str]:
-    """Return the last elements of a list (RFC 9110, section 5.6.1), which may have several lines."""
+    """Return the last elements of a list header, which may span lines (RFC 9110, section 5.6.1)."""
     last = ",".join(request.headers.getall(name, [])).rsplit(",", MAX_HOPS)[-MAX_HOPS:]
     return [element for each in last if (element := each.strip(" \t"))]
 
 
 def _element(request: web.Request, name: str, hops: int) -> str:
-    """Return what the outermost of these proxies says; empty when it says nothing.
+    """Return the element that the outermost of these proxies sent, or an empty string.
 
-    Each proxy appends an element, or the outermost alone sets one.
+    Each proxy appends an element, or only the outermost proxy sets one.
     """
     elements = _elements(request, name)
     return elements[max(-1 - hops, -len(elements))] if elements else ""
 
 
 def forwarded(request: web.Request, trusted: Sequence[Peer]) -> Facts:
-    """Return what a trusted proxy says of the client.
+    """Return the values that a trusted proxy reports about the client.
 
-    Raises ValueError when a header is malformed.
+    Raises ValueError if a header is malformed.
     """
     facts: Facts = {}
     client, hops = client_address(_elements(request, hdrs.X_FORWARDED_FOR), trusted)

@@ -1,4 +1,4 @@
-"""What has to work before this worker should get requests; asked by /readyz."""
+"""Checks that must pass before this worker should get requests, reported by /readyz."""
 
 import asyncio
 import logging
@@ -13,16 +13,16 @@ Check = Callable[[], Awaitable[object]]
 CHECKS: Final = web.AppKey("CHECKS", dict[str, Check])
 
 PATIENCE: Final = 2.0
-"""Seconds that a check may take; a probe usually waits for one to five."""
+"""Timeout of a check, in seconds; a probe usually waits for one to five seconds."""
 
 
 def add_check(app: web.Application, name: str, check: Check) -> None:
-    """Have /readyz await ``check()``; the resource is down when it raises or takes too long."""
+    """Add a check for /readyz; the resource is down if ``check()`` raises an error or times out."""
     app.setdefault(CHECKS, {})[name] = check
 
 
 async def down(app: web.Application) -> list[str]:
-    """Return the names of the resources that are down, having asked them all at once."""
+    """Run all checks concurrently, and return the names of the resources that are down."""
 
     async def is_down(name: str, check: Check) -> bool:
         try:

@@ -1,8 +1,8 @@
-"""The end of a worker, in which no request is lost (row W19).
+"""Graceful shutdown of a worker, without losing requests.
 
-A connection that is closed while a proxy writes a request to it costs that request. So open
-connections are answered on until the client has been told, by ``Connection: close``, or has been
-silent for so long that it will not use the connection again.
+If a connection is closed while a proxy writes a request to it, the request is lost. So open
+connections are served until the client has received ``Connection: close``, or has been silent for
+so long that it will not use the connection again.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from .limits import MIN_RATE
 logger = logging.getLogger(__name__)
 
 DRAINING: Final = web.AppKey("DRAINING", asyncio.Event)
-"""Set when the application is going to stop: start nothing that lasts, end what lasts."""
+"""Set when the application is about to stop: long-lived work must end, and none must start."""
 
 BACKLOG: Final = 2048
-"""Connections that wait to be accepted, at most: gunicorn's default. With aiohttp's, of 128, a proxy
-that comes in a rush over a Unix socket is refused."""
+"""Maximum number of connections that wait to be accepted: gunicorn's default. With aiohttp's, 128,
+a proxy that opens many connections at once over a Unix socket is refused."""
 
 LAST_WORDS: Final = 1.0
-"""Seconds that handlers get to clean up once they are cancelled."""
+"""Seconds that cancelled handlers have for clean-up."""
 
 
 async def _close_connection(request: web.Request, response: web.StreamResponse) -> None:
@@ -45,24 +45,24 @@ async def _begin(app: web.Application) -> None:
 
 
 def setup(app: web.Application) -> None:
-    """Tell the application's parts, and its clients, when it is about to stop."""
+    """Notify the parts of the application, and its clients, when it is about to stop."""
     app[DRAINING] = asyncio.Event()
     app.on_shutdown.append(_begin)
     app.on_response_prepare.append(_close_connection)
 
 
 class Server(web.Server):
-    """A server whose connections the runner looks after until they are gone."""
+    """Server whose connections are managed by the runner until they are closed."""
 
     def __call__(self) -> web.RequestHandler:
         """Return the protocol of a new connection."""
         return Connection(self, loop=self._loop, **self._kwargs)
 
     def pre_shutdown(self) -> None:
-        """Close no connection yet."""
+        """Do not close any connection yet."""
 
     async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        """Cancel the handlers that are left, and close their connections."""
+        """Cancel the remaining handlers, and close their connections."""
         if tasks := [task for each in self._connections if (task := each._task_handler)]:
             logger.warning("%d connections are cut off", len(tasks))
             for task in tasks:
@@ -72,14 +72,14 @@ class Server(web.Server):
 
 
 def _hide(site: web.UnixSite) -> None:
-    """Remove the socket's path, so that nobody else can come."""
+    """Remove the path of the socket, so that no new client can connect."""
     Path(site._path).unlink(missing_ok=True)
 
 
 async def _accept_the_last(site: web.BaseSite) -> None:
-    """Accept whoever waits already: what waits when a socket is closed is reset.
+    """Accept the connections that wait: they would be reset when the socket is closed.
 
-    A proxy has written its request by then, which would be lost.
+    By then a proxy has written its request, which would be lost.
     """
     sockets = getattr(site._server, "sockets", ())
     for _ in range(BACKLOG):
@@ -89,10 +89,10 @@ async def _accept_the_last(site: web.BaseSite) -> None:
 
 
 class Runner(web.AppRunner):
-    """A runner that stops accepting, drains what is open, and only then cleans up."""
+    """Runner that stops accepting connections, drains the open ones, and only then cleans up."""
 
     def __init__(self, app: web.Application, *, hurry: Sequence[signal.Signals] = ()) -> None:
-        """Take the application, and the signals that end a drain before its time."""
+        """Initialize the runner; the signals in ``hurry`` end a drain early."""
         super().__init__(app)
         self._hurry = hurry
         self._watching: asyncio.Task[None] | None = None
@@ -117,9 +117,9 @@ class Runner(web.AppRunner):
         site._backlog = BACKLOG
 
     async def setup(self) -> None:
-        """Start the application, and look after its connections.
+        """Start the application, and monitor its connections.
 
-        What was started is cleaned up when the rest fails: gunicorn's worker would not do that.
+        If a part fails to start, the others are cleaned up: gunicorn's worker would not do that.
         """
         try:
             await super().setup()
@@ -129,7 +129,7 @@ class Runner(web.AppRunner):
         self._watching = asyncio.create_task(self._watch())
 
     async def _watch(self) -> None:
-        """Cut off clients that do not read: a connection that is closed waits for them, too."""
+        """Abort the connections of clients that do not read: a normal close would wait for them."""
         seconds = self.app[SETTINGS].read_timeout
         while True:
             await asyncio.sleep(seconds)
@@ -137,13 +137,13 @@ class Runner(web.AppRunner):
                 each.close_if_stalled(MIN_RATE * seconds)
 
     async def cleanup(self) -> None:
-        """Stop accepting, drain, clean up."""
+        """Stop accepting connections, drain the open ones, and clean up."""
         loop = asyncio.get_running_loop()
         for site in self.sites:
             if isinstance(site, web.UnixSite):
                 _hide(site)
                 await _accept_the_last(site)
-            # asyncio would reset what it has accepted, but not yet set up, when the server closes.
+            # When the server closes, asyncio would reset connections that it has not yet set up.
             for listening in getattr(site._server, "sockets", ()):
                 loop.remove_reader(listening.fileno())
         await asyncio.sleep(0)
@@ -152,7 +152,7 @@ class Runner(web.AppRunner):
             self._watching.cancel()
 
     async def shutdown(self) -> None:
-        """Wait for the last connection to end, up to GRACEFUL_TIMEOUT or the next signal."""
+        """Wait until all connections are closed, up to GRACEFUL_TIMEOUT or the next signal."""
         loop = asyncio.get_running_loop()
         settings = self.app[SETTINGS]
         over = asyncio.Event()
@@ -160,7 +160,7 @@ class Runner(web.AppRunner):
 
         def hurry() -> None:
             over.set()
-            for number in self._hurry:  # the next one ends the process
+            for number in self._hurry:  # the next signal ends the process
                 loop.remove_signal_handler(number)
 
         for number in self._hurry:

@@ -1,6 +1,6 @@
-"""Static files under versioned URLs, which browsers may keep for good.
+"""Static files with versioned URLs, which browsers may cache forever.
 
-A resource of our own (row W17), because aiohttp's opens and hashes a file each time a page names it.
+The resource is our own, because aiohttp's opens and hashes a file each time a page links to it.
 """
 
 import asyncio
@@ -26,20 +26,20 @@ from .files import is_missing, send_file
 from .negotiation import parse_accept
 
 CODINGS: Final = {"br": (".br", brotli.decompress), "gzip": (".gz", gzip.decompress)}
-"""Content codings (RFC 9110, 8.4.1), the better one first: suffix of the sibling, how to unpack it."""
+"""Content codings (RFC 9110, 8.4.1), best first: suffix of the compressed file, decompressor."""
 
 RECHECK: Final = 1.0
-"""Seconds for which a page takes a file to be as it was: asking costs more than making the URL."""
+"""Seconds before a file is checked for changes again: a check costs more than building the URL."""
 
 VERSION: Final = "v"
-"""The parameter of a URL that has the version."""
+"""Name of the URL parameter that holds the version."""
 
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _WITH_CHARSET: Final = ("text/", "application/javascript", "application/json")
 
 
 _Signature = tuple[int, int, int]
-"""Modification time in ns, size in bytes, inode: what changes when a file does."""
+"""Modification time in ns, size in bytes, inode: one of them changes when a file does."""
 
 
 def _signature(info: os.stat_result) -> _Signature:
@@ -47,19 +47,19 @@ def _signature(info: os.stat_result) -> _Signature:
 
 
 class _Version(NamedTuple):
-    """What is remembered of a file until its signature changes."""
+    """Facts about a file, which are cached until its signature changes."""
 
     path: Path
     signature: _Signature
     digest: str
-    """SHA-256 of the contents, as ``?v=`` has it."""
+    """SHA-256 of the contents, as in ``?v=``."""
     url: str
     integrity: str
-    """The same hash as Subresource Integrity writes it."""
+    """The same hash in the format of Subresource Integrity."""
 
 
 class StaticFiles(web.DynamicResource):
-    """The files of a directory; no listing, and no way out of it by ``..`` or by a symbolic link."""
+    """Files of a directory: no listings, and no access to other files by ``..`` or symlinks."""
 
     def __init__(self, prefix: str, directory: PathLike, *, name: str) -> None:
         """Serve ``directory`` below ``prefix``. Raises OSError if it does not exist."""
@@ -74,7 +74,7 @@ class StaticFiles(web.DynamicResource):
     def url_for(  # type: ignore[override]  # as aiohttp's resource for static files
         self, *, filename: PathLike, append_version: bool = True
     ) -> URL:
-        """Return a file's URL, with ``?v=`` and its hash if there is such a file.
+        """Return the URL of a file, with ``?v=`` and its hash if the file exists.
 
         Raises OSError if the file cannot be read.
         """
@@ -84,12 +84,12 @@ class StaticFiles(web.DynamicResource):
         return super().url_for(filename=name)
 
     def versioned_url(self, filename: str) -> str:
-        """Return what ``url_for`` does, as text, without reading a file that is known."""
+        """Return the result of ``url_for`` as a string, without reading a known file again."""
         version = self._look_up(filename)
         return version.url if version else str(self.url_for(filename=filename))
 
     def integrity(self, filename: str) -> str:
-        """Return a file's hash as Subresource Integrity writes it; empty if there is no such file.
+        """Return a file's hash in the format of Subresource Integrity; empty if it does not exist.
 
         Raises OSError if the file cannot be read.
         """
@@ -97,7 +97,7 @@ class StaticFiles(web.DynamicResource):
         return version.integrity if version else ""
 
     def _look_up(self, filename: str) -> _Version | None:
-        """Return what ``_version`` does, or did less than RECHECK ago."""
+        """Return the result of ``_version``, or one that is less than RECHECK old."""
         now = time.monotonic()
         when, version = self._looked_up.get(filename, (-RECHECK, None))
         if now - when >= RECHECK:
@@ -106,7 +106,7 @@ class StaticFiles(web.DynamicResource):
         return version
 
     def _version(self, filename: str) -> _Version | None:
-        """Return what is known of a file, having read it if it is new or changed; None without one.
+        """Return the facts about a file, or None if it is missing. Read it if it is new or changed.
 
         Raises OSError if the file cannot be read.
         """
@@ -132,7 +132,7 @@ class StaticFiles(web.DynamicResource):
         return version
 
     def _find(self, filename: str) -> Path:
-        """Return the path of a file. Raises OSError or ValueError if it is none of the directory's."""
+        """Return the path of a file. Raises OSError or ValueError if it is not in the directory."""
         path = Path(os.path.realpath(self._root / filename, strict=True))
         if not path.is_relative_to(self._root) or not S_ISREG(path.stat().st_mode):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), filename)
@@ -144,9 +144,10 @@ class StaticFiles(web.DynamicResource):
     async def respond(
         self, request: web.Request, filename: str, *, cache: str = "no-cache"
     ) -> web.StreamResponse:
-        """Send a file, with ``cache`` as its Cache-Control unless the URL has its version.
+        """Send a file, with ``cache`` as its Cache-Control unless the URL contains its version.
 
-        Raises as ``files.send_file`` does; web.HTTPNotFound if it is no file of the directory.
+        Raises the errors of ``files.send_file``, and web.HTTPNotFound if the file is not in the
+        directory.
         """
         path, headers = await asyncio.to_thread(self._choose, request, filename, cache)
         return await send_file(request, path, headers)
@@ -154,7 +155,7 @@ class StaticFiles(web.DynamicResource):
     def _choose(
         self, request: web.Request, filename: str, cache: str
     ) -> tuple[Path, dict[str, str]]:
-        """Return the file to send, or its compressed sibling, and the headers for it."""
+        """Return the path of the file, or of its compressed sibling, and the response headers."""
         try:
             path = self._find(filename)
         except (OSError, ValueError) as error:
@@ -185,9 +186,10 @@ class StaticFiles(web.DynamicResource):
         return path, headers
 
     def _packs(self, sibling: Path, version: _Version, unpack: Callable[[bytes], bytes]) -> bool:
-        """Tell whether a sibling is the file compressed; it is unpacked once to see, as dates lie.
+        """Return True if a sibling is the compressed file.
 
-        Raises OSError if it is there and cannot be read.
+        It is decompressed once to verify this, because modification times are unreliable. Raises
+        OSError if it exists and cannot be read.
         """
         try:
             info = sibling.lstat()
@@ -211,6 +213,6 @@ STATIC: Final = web.AppKey("STATIC", StaticFiles)
 
 
 def setup(app: web.Application, directory: PathLike) -> None:
-    """Serve the static files below ``/static``, as the route ``static``."""
+    """Serve the static files below ``/static``, with the route name ``static``."""
     app[STATIC] = StaticFiles("/static", directory, name="static")
     app.router.register_resource(app[STATIC])

@@ -1,6 +1,6 @@
-"""Pages by aiohttp_jinja2, with helpers that mean the same in every application and template.
+"""Rendering with aiohttp_jinja2, with the same helpers in every application and template.
 
-They find the request through a context variable: no template has to hand it on, macros included.
+The helpers find the request in a context variable, so templates and macros need not pass it along.
 """
 
 from collections.abc import Callable, Mapping, MutableMapping
@@ -26,14 +26,14 @@ from .context import CURRENT
 from .static import STATIC
 
 MENU: Final = web.AppKey("MENU", dict[str, str])
-"""Route names of the pages in an application's menu, by their titles."""
+"""Route names of the pages in an application's menu, by title."""
 
 _PATHS: Final = web.AppKey("_PATHS", dict[str, str])
-"""Paths of routes without parts, by their names: they do not change, and a page has many."""
+"""Paths of routes without parts, by name: they do not change, and a page uses many of them."""
 
 
 def url(name: str, query_: Mapping[str, str] | None = None, /, **parts: str | int) -> str:
-    """Return the URL of a route by its name, from the outermost application: ``admin:overview``."""
+    """Return the URL of a route by its name in the outermost application: ``admin:overview``."""
     app = CURRENT.get().app
     if parts or query_:
         path = nesting.url_for(app, name, **{key: str(part) for key, part in parts.items()})
@@ -52,36 +52,39 @@ def static(filename: str) -> str:
 def integrity(filename: str) -> str:
     """Return the value of the ``integrity`` attribute for a static script or style sheet (W3C SRI).
 
-    Empty, which allows everything, when there is no such file, and in development: live reload
-    replaces files of a loaded page.
+    It is empty, which allows any content, if the file does not exist, and in development, because
+    live reload replaces files of a loaded page.
     """
     app = CURRENT.get().app
     return "" if app[SETTINGS].development else app[STATIC].integrity(filename)
 
 
 def csp_nonce() -> str:
-    """Return the nonce that a script of this page must carry."""
+    """Return the nonce that the scripts of this page must carry."""
     return CURRENT.get().script_nonce()
 
 
 def user() -> str:
-    """Return the name of the account that is signed in; empty outside the admin."""
+    """Return the name of the signed-in account; empty outside the admin."""
     return CURRENT.get().user
 
 
 def menu(name: str | None = None) -> dict[str, str]:
-    """Return titles and route names of the site's menu, or of a nested application's."""
+    """Return the titles and route names in the menu of the site, or of a nested application."""
     app = CURRENT.get().app
     return (app[nesting.NESTED][name] if name else app)[MENU]
 
 
 def add_to_menu(app: web.Application, title: str, route: str) -> None:
-    """Show a page in the menu of an application, after those that are there."""
+    """Append a page to the menu of an application."""
     app.setdefault(MENU, {})[title] = route
 
 
 class _Context(Context):
-    """Call plain functions, as the helpers are, at once: Jinja's own check costs more than they do."""
+    """Context that calls plain functions directly.
+
+    The helpers are plain functions, and Jinja's own check costs more than they do.
+    """
 
     def call(self, obj: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if type(obj) is FunctionType and not obj.__dict__:
@@ -92,19 +95,19 @@ class _Context(Context):
 
 
 class _Environment(Environment):
-    """Jinja's environment, less work that it does anew for every page."""
+    """Jinja environment without some work that Jinja repeats for every page."""
 
     context_class = _Context
 
     def make_globals(self, d: MutableMapping[str, Any] | None) -> MutableMapping[str, Any]:
-        """Return the globals of a template: a dict, which is copied faster than a ChainMap."""
+        """Return the globals of a template as a dict, which is copied faster than a ChainMap."""
         return {**self.globals, **(d or {})}
 
 
 def render(request: web.Request, template: str, /, **context: Any) -> web.Response:
-    """Return the page that a template of the request's application makes of the context.
+    """Render a template of the request's application, and return the response.
 
-    Raises jinja2.TemplateError when the template is wrong.
+    Raises jinja2.TemplateError if the template is wrong.
     """
     environment = request.config_dict[aiohttp_jinja2.APP_KEY]
     text = environment.get_template(template).render(context)
@@ -112,9 +115,10 @@ def render(request: web.Request, template: str, /, **context: Any) -> web.Respon
 
 
 def _loader(package: str, *, development: bool) -> BaseLoader:
-    """Return a loader of a package's templates, as they are now: the code of a release needs its own.
+    """Return a loader of a package's templates, which are read only once.
 
-    In development they are read when they change.
+    A running process must not use the templates of a newer release. In development, templates are
+    read again when they change.
     """
     loader = PackageLoader(package)
     if development:
@@ -125,7 +129,7 @@ def _loader(package: str, *, development: bool) -> BaseLoader:
 
 
 def setup(app: web.Application, package: str, *, development: bool) -> None:
-    """Let the outermost application render its package's templates."""
+    """Enable the outermost application to render the templates of its package."""
     environment = _Environment(
         autoescape=True,
         loader=_loader(package, development=development),
@@ -148,7 +152,7 @@ def setup(app: web.Application, package: str, *, development: bool) -> None:
 
 
 def extend(app: web.Application, package: str, outer: web.Application) -> None:
-    """Let a nested application render its package's templates, and all that ``outer`` renders."""
+    """Enable a nested application to render its package's templates, and those of ``outer``."""
     environment = outer[aiohttp_jinja2.APP_KEY]
     own = _loader(package, development=environment.auto_reload)
     loader = ChoiceLoader([own, cast(BaseLoader, environment.loader)])

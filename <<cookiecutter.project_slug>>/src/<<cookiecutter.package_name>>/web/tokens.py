@@ -1,4 +1,4 @@
-"""Bearer tokens, by which programs show that they may write (RFC 6750)."""
+"""Bearer tokens, which authorize programs to write (RFC 6750)."""
 
 from hmac import compare_digest
 
@@ -8,7 +8,10 @@ from ..settings import SETTINGS
 
 
 def has_token(request: web.Request) -> bool:
-    """Tell whether a request carries one of API_TOKENS. Raises web.HTTPUnauthorized for another."""
+    """Return True if a request carries one of API_TOKENS, False if it has no bearer token.
+
+    Raises web.HTTPUnauthorized if the token is unknown.
+    """
     scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     if scheme.lower() != "bearer":
         return False

@@ -69,9 +69,9 @@ def test_html_is_at_most_20_times_as_long() -> None:
 LINK = "[a](" + "x" * 300
 
 
-def filled(unit: str, before: str = "", after: str = "") -> str:
-    """Return a text of the maximum length that repeats a unit."""
-    count = (LONGEST_BODY - len(before) - len(after)) // len(unit)
+def filled(unit: str, before: str = "", after: str = "", length: int = 10_000) -> str:
+    """Return a text of this length that repeats a unit."""
+    count = (length - len(before) - len(after)) // len(unit)
     return before + unit * count + after
 
 
@@ -90,6 +90,7 @@ def filled(unit: str, before: str = "", after: str = "") -> str:
             for unit in (LINK, "<a:b>", "\\*", "[a](b)", "`a` ")
         ),
         filled('[a](b "', "[" * 18),
+        filled("![", length=LONGEST_BODY),
     ],
     ids=lambda text: text[:40],
 )

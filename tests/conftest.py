@@ -268,6 +268,12 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = TIMEOU
         time.sleep(0.05)
 
 
+def loud(lines: list[dict[str, object]]) -> list[str]:
+    """Return the events above INFO, except that a busy machine delayed an event loop."""
+    events = [str(line["event"]) for line in lines if line["level"] not in {"debug", "info"}]
+    return [event for event in events if not event.startswith("the event loop was blocked")]
+
+
 @dataclass
 class Server:
     """A running server, and its output."""

@@ -28,6 +28,7 @@ from conftest import (
     free_port,
     in_env_file,
     listens,
+    loud,
     sign_in,
     upload,
     wait_for,
@@ -301,9 +302,8 @@ def test_stack_stops_gracefully_and_logs_no_more_than_facts_in_json(
         lines = [json.loads(line) for line in site.server.output().splitlines()]
     assert all({"timestamp", "level", "logger", "event"} <= set(line) for line in lines)
     # Except the line of /held, and requests that arrived before the application.
-    loud = [line["event"] for line in lines if line["level"] not in {"debug", "info"}]
-    loud = [event for event in loud if event != "held" and " /livez " not in event]
-    assert loud == []
+    others = [event for event in loud(lines) if event != "held" and " /livez " not in event]
+    assert others == []
     assert {"nginx", "access", "supervisord"} <= {line["logger"] for line in lines}
 
 

@@ -60,7 +60,7 @@ def running(
     copy = Copy(installed, tmp_path_factory.mktemp("copy"))
     variables = {"ADMIN_USERS": account, "DRAIN_TIMEOUT": "2.5"}
     if request.param == "pool":  # its members are stopped one after another
-        variables["KEEPALIVE_TIMEOUT"] = "0.375"
+        variables["KEEPALIVE_TIMEOUT"] = "1"
     with stack(copy.project, request.param, **variables) as site:
         yield copy, site
 

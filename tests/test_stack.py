@@ -50,9 +50,9 @@ KINDS = [
 @pytest.fixture(params=KINDS, scope="module")
 def site(request: pytest.FixtureRequest, installed: Project, account: str) -> Iterator[Stack]:
     # nginx closes idle connections sooner than the application. In a pool, whose members stop one
-    # after another, it does so after 300 ms.
+    # after another, it does so after 800 ms.
     variables = {"DRAIN_TIMEOUT": "2.5"} | (
-        {"KEEPALIVE_TIMEOUT": "0.375"} if request.param == "pool" else {}
+        {"KEEPALIVE_TIMEOUT": "1"} if request.param == "pool" else {}
     )
     with stack(installed, request.param, ADMIN_USERS=account, **variables) as found:
         yield found

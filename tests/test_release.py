@@ -59,8 +59,6 @@ def running(
     """Run a copy of the project in a stack; yield both."""
     copy = Copy(installed, tmp_path_factory.mktemp("copy"))
     variables = {"ADMIN_USERS": account, "DRAIN_TIMEOUT": "2.5"}
-    if request.param == "pool":  # its members are stopped one after another
-        variables["KEEPALIVE_TIMEOUT"] = "1"
     with stack(copy.project, request.param, **variables) as site:
         yield copy, site
 

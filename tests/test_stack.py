@@ -49,12 +49,8 @@ KINDS = [
 
 @pytest.fixture(params=KINDS, scope="module")
 def site(request: pytest.FixtureRequest, installed: Project, account: str) -> Iterator[Stack]:
-    # nginx closes idle connections sooner than the application. In a pool, whose members stop one
-    # after another, it does so after 800 ms.
-    variables = {"DRAIN_TIMEOUT": "2.5"} | (
-        {"KEEPALIVE_TIMEOUT": "1"} if request.param == "pool" else {}
-    )
-    with stack(installed, request.param, ADMIN_USERS=account, **variables) as found:
+    variables = {"ADMIN_USERS": account, "DRAIN_TIMEOUT": "2.5"}
+    with stack(installed, request.param, **variables) as found:
         yield found
 
 

@@ -624,8 +624,12 @@ def test_reload_takes_all_that_has_changed_into_use_or_nothing(site: Machine) ->
     # nginx's site, whose reload closes idle connections.
     edit(home / "deploy/nginx/site.conf", "    server_tokens off;", TEAPOT)
     site.run("deploy/reload.sh")
-    with client() as http:
-        wait_for(lambda: http.get(f"{site.base}/tea").status_code == 418, "nginx to have read it")
+
+    def is_new() -> bool:
+        with client() as http:  # nginx closes connections that are idle
+            return http.get(f"{site.base}/tea").status_code == 418
+
+    wait_for(is_new, "nginx to have read it")
 
 
 def test_it_starts_once_wrong_settings_are_mended(site: Machine) -> None:

@@ -42,16 +42,17 @@ def test_each_message_of_a_wrong_setting_has_an_example(
         assert first == "Cannot start, the settings are wrong:"
         assert lines == [line for line in lines if line.startswith(f"  {name.upper()}: ")]
         assert lines[0].endswith(f"; for example {example(kind, name)}")
-        assert example(kind, name).partition("=")[2]
+        assert example(kind, name).partition("=")[2] not in {"", "PydanticUndefined"}
 
 
 def test_examples_are_good_values_and_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for _, name in FIELDS:
-        if name != "secret_keys":
-            monkeypatch.delenv(name.upper(), raising=False)
     examples = [example(kind, name) for kind, name in FIELDS]
+    examples = [each for each in examples if not each.endswith("=...")]
+    for each in examples:
+        if not each.startswith("SECRET_KEYS="):
+            monkeypatch.delenv(each.partition("=")[0], raising=False)
     printed = [each.partition(PRINTED)[2] for each in examples if PRINTED in each]
     assert {each.split()[1].rstrip("`>") for each in printed} == {"secret", "password"}
     (tmp_path / ".env").write_text("\n".join(each for each in examples if PRINTED not in each))

@@ -49,9 +49,10 @@ def _text(value: Any) -> str:
 
 
 def example(kind: type[FromEnvironment], name: str) -> str:
-    """Return an assignment of a valid value to a setting, as an example."""
+    """Return an assignment of a valid value to a setting, or of ``...`` if none is known."""
     field = kind.model_fields[name]
-    return f"{name.upper()}={field.examples[0] if field.examples else _text(field.default)}"
+    default = "..." if field.is_required() else _text(field.default)
+    return f"{name.upper()}={field.examples[0] if field.examples else default}"
 
 
 def doubts() -> list[str]:

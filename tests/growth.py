@@ -14,7 +14,7 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..database import Base
-from ..settings import SETTINGS
+from ..web.context import SETTINGS
 from ..web import background, nesting, readiness, templating
 
 logger = logging.getLogger(__name__)

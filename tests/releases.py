@@ -102,7 +102,7 @@ def add_setting(copy: Installed) -> None:
     pages = copy.package / "site/pages.py"
     edit(pages, "about_json(_request", "about_json(request")
     edit(pages, '"name": ', '"motto": request.config_dict[SETTINGS].motto, "name": ')
-    edit(pages, "from ..web.headers", "from ..settings import SETTINGS\nfrom ..web.headers")
+    edit(pages, "from ..web.headers", "from ..web.context import SETTINGS\nfrom ..web.headers")
 
 
 def rename_module(copy: Installed) -> None:

@@ -191,6 +191,7 @@ def stack(project: Project, app_server: str, **environment: str) -> Iterator[Sta
                 lambda: len(list(found.run.glob("sockets/app*.sock"))) == count,
                 "a socket for each process",
             )
+            wait_for(lambda: all(found.pids().values()), "every program to run")
             if app_server == "gunicorn":  # a test may break what a worker needs to start
                 wait_for(lambda: "all workers (" in server.output(), "all workers to be ready")
             yield found

@@ -82,8 +82,7 @@ def test_make_install_installs_nothing_that_is_not_locked(installed: Project) ->
     every = {name: found for lock in LOCKS for name, found in locked(installed.path / lock).items()}
     found = distributions(installed)
     assert found.pop("my-service") == "0.1.0"
-    brought_by_venv = {"pip", "setuptools"}
-    assert {name for name in found if found[name] not in every.get(name, set())} <= brought_by_venv
+    assert {name for name in found if found[name] not in every.get(name, set())} == set()
 
 
 def test_make_production_installs_exactly_what_is_locked_for_production(

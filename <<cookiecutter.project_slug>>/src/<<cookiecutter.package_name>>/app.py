@@ -16,7 +16,7 @@ from . import (
     # % endif
     site,
 )
-from .settings import SETTINGS, Settings, load_settings
+from .settings import Settings, load_settings
 from .web import (
     connection,
     context,
@@ -31,6 +31,7 @@ from .web import (
     static,
     templating,
 )
+from .web.context import SETTINGS
 
 
 def create_app(settings: Settings | None = None) -> web.Application:

@@ -6,7 +6,6 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
-from aiohttp import web
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -231,9 +230,6 @@ class Settings(Mode):
             if text.lower().startswith(DEVELOPMENT_KEY) and not development:
                 raise ValueError("a key is for development, and ENVIRONMENT is not")
         return keys
-
-
-SETTINGS: Final = web.AppKey("SETTINGS", Settings)
 
 
 def load_settings() -> Settings:

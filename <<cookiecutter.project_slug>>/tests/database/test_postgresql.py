@@ -19,7 +19,8 @@ from sqlalchemy import text
 from package_name.app import create_app
 from package_name.database import DATABASE, Database, setup
 from package_name.database import postgresql as backend
-from package_name.settings import SETTINGS, load_settings
+from package_name.settings import load_settings
+from package_name.web.context import SETTINGS
 
 from ..helpers import TIMEOUT, Client, until
 from .fixtures import alembic

@@ -14,7 +14,7 @@ from package_name.database import DATABASE
 from package_name.live import BUS, EVERYBODY
 from package_name.live.sockets import PROTOCOL
 from package_name.news.models import Item
-from package_name.settings import SETTINGS
+from package_name.web.context import SETTINGS
 
 from ..helpers import TIMEOUT, Client, until
 from .helpers import TOKEN, WRITER, change, create, draft, wait_for_writers

@@ -6,9 +6,10 @@ import pytest
 from aiohttp import web
 
 # % filter replace("package_name", cookiecutter.package_name)
-from package_name.settings import SETTINGS, load_settings
+from package_name.settings import load_settings
 from package_name.web import background
 from package_name.web.background import Work, every, supervise
+from package_name.web.context import SETTINGS
 
 from ..helpers import TIMEOUT, until
 from .conftest import Timers

@@ -8,8 +8,9 @@ from pytest_aiohttp import AiohttpClient
 
 # % filter replace("package_name", cookiecutter.package_name)
 from package_name.app import create_app
-from package_name.settings import SETTINGS, load_settings
+from package_name.settings import load_settings
 from package_name.web import lag
+from package_name.web.context import SETTINGS
 
 from ..helpers import TIMEOUT, until
 

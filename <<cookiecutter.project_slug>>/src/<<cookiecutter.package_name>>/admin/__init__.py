@@ -5,8 +5,8 @@ To remove it, delete this package, tests/admin/ and the line in app.py.
 
 from aiohttp import web
 
-from ..settings import SETTINGS
 from ..web import nesting, templating
+from ..web.context import SETTINGS
 from . import access, accounts, announce, files, logs, overview, sign_in
 
 

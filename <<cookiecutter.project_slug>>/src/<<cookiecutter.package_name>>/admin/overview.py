@@ -13,7 +13,8 @@ from typing import Final
 from aiohttp import web
 
 from .. import about
-from ..settings import SETTINGS, Settings
+from ..settings import Settings
+from ..web.context import SETTINGS
 from ..web.nesting import NAMESPACE, NESTED
 from ..web.templating import render
 from . import announce

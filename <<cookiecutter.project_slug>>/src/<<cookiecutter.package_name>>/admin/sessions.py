@@ -12,8 +12,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ..settings import SETTINGS
-from ..web.context import get_context
+from ..web.context import SETTINGS, get_context
 from .accounts import ACCOUNTS
 
 REFRESH: Final = 1 / 30

@@ -17,8 +17,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 # % filter replace("sqlite", cookiecutter.database)
-from ..settings import SETTINGS, Settings
+from ..settings import Settings
 from ..web import readiness
+from ..web.context import SETTINGS
 from .base import Base
 from .sqlite import WRITERS, check_writable, is_away, make_engine, open_database
 

@@ -6,8 +6,9 @@ from typing import Final
 
 from aiohttp import web
 
-from ..settings import SETTINGS, Settings
+from ..settings import Settings
 from ..web.background import every, supervise
+from ..web.context import SETTINGS
 from . import sockets
 from .bus import BUS, Bus
 from .local import LocalBus, default_folder

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from ..settings import SETTINGS
+from .context import SETTINGS
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,10 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ..logs import REQUEST_ID
-from ..settings import SETTINGS
+from ..settings import Settings
 from .proxy import forwarded, is_trusted, peer_address
+
+SETTINGS: Final = web.AppKey("SETTINGS", Settings)
 
 HEADER: Final = "X-Request-ID"
 _WELL_FORMED: Final = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")

@@ -6,8 +6,7 @@ from typing import Final
 import aiohttp_cors
 from aiohttp import hdrs, web
 
-from ..settings import SETTINGS
-from .context import HEADER
+from .context import HEADER, SETTINGS
 
 CORS: Final = web.AppKey("CORS", aiohttp_cors.CorsConfig)
 _RESOURCES: Final = web.AppKey("_RESOURCES", set[web.AbstractResource | None])

@@ -9,9 +9,9 @@ from typing import Final
 from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.typedefs import Handler
 
-from ..settings import SETTINGS, Peer
+from ..settings import Peer
 from . import cors, csrf, hosts, limits
-from .context import get_context
+from .context import SETTINGS, get_context
 from .proxy import is_trusted, peer_address
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,8 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from ..settings import SETTINGS
 from .connection import Connection, CurrentRequest, in_origin_form
-from .context import get_context
+from .context import SETTINGS, get_context
 from .limits import MIN_RATE
 
 logger = logging.getLogger(__name__)

@@ -20,9 +20,8 @@ from jinja2 import (
 from jinja2.runtime import Context
 
 from .. import about
-from ..settings import SETTINGS
 from . import nesting
-from .context import CURRENT
+from .context import CURRENT, SETTINGS
 from .static import STATIC
 
 MENU: Final = web.AppKey("MENU", dict[str, str])

@@ -4,7 +4,7 @@ from hmac import compare_digest
 
 from aiohttp import hdrs, web
 
-from ..settings import SETTINGS
+from .context import SETTINGS
 
 
 def has_token(request: web.Request) -> bool:

@@ -9,9 +9,8 @@ from typing import Final
 from aiohttp import hdrs, web
 from aiojobs.aiohttp import shield
 
-from ...settings import SETTINGS
 from ...web import expect, nesting
-from ...web.context import get_context
+from ...web.context import SETTINGS, get_context
 from ...web.files import send_file
 from ...web.headers import CSP
 from ...web.negotiation import accepted

@@ -14,8 +14,8 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from ..database import Base
-from ..web.context import SETTINGS
 from ..web import background, nesting, readiness, templating
+from ..web.context import SETTINGS
 
 logger = logging.getLogger(__name__)
 

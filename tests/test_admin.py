@@ -13,7 +13,7 @@ from layout import assert_fits
 from needs import needs
 from playwright.sync_api import Browser, Locator, Page
 
-pytestmark = [needs("browser"), pytest.mark.xdist_group("admin")]  # the tests share a server
+pytestmark = [needs("browser"), pytest.mark.xdist_group("browser")]  # the tests share a browser
 
 REFUSED = "Failed to load resource: the server responded with a status of 401 (Unauthorized)"
 

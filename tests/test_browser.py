@@ -22,7 +22,7 @@ from layout import assert_fits
 from needs import needs
 from playwright.sync_api import Browser, Error, Route
 
-pytestmark = [needs("browser"), pytest.mark.xdist_group("browser")]  # the tests share a server
+pytestmark = [needs("browser"), pytest.mark.xdist_group("browser")]  # the tests share a browser
 
 
 @pytest.fixture(scope="module")

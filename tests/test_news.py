@@ -19,7 +19,7 @@ from layout import assert_fits
 from needs import needs
 from playwright.sync_api import Browser, Page
 
-pytestmark = [needs("browser"), pytest.mark.xdist_group("news")]  # the tests share a server
+pytestmark = [needs("browser"), pytest.mark.xdist_group("browser")]  # the tests share a browser
 
 HOSTILE = """\
 <script>window.hacked = 1</script>

@@ -5,7 +5,7 @@ import signal
 import socket
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -36,15 +36,14 @@ def read_all(descriptor: int) -> bytes:
 Ends = tuple[int, Callable[[], Output]]
 
 
-@pytest.fixture(params=["pipe", "another user's pipe", "socket"])
-def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
-    """Yield the read end of a pipe or socket, and a function returning a log to the other end."""
-    if request.param == "socket":
-        reader, writer = (each.detach() for each in socket.socketpair())
-    else:
-        reader, writer = os.pipe()
+@contextmanager
+def ends_of(reader: int, writer: int, *, others: bool) -> Iterator[Ends]:
+    """Yield the reading end, and a function that returns a log to the writing one.
+
+    The latter belongs to another user if ``others`` is true, and cannot be opened again.
+    """
     own = os.geteuid()
-    if request.param == "another user's pipe":
+    if others:
         os.fchmod(writer, 0)
         if own == 0:
             os.seteuid(NOBODY)
@@ -52,6 +51,17 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
         yield reader, lambda: Output(stream, notice)
     os.close(reader)
     os.seteuid(own)
+
+
+@pytest.fixture(params=["pipe", "another user's pipe", "socket"])
+def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
+    """Yield the read end of a pipe or socket, and a function returning a log to the other end."""
+    if request.param == "socket":
+        reader, writer = (each.detach() for each in socket.socketpair())
+    else:
+        reader, writer = os.pipe()
+    with ends_of(reader, writer, others=request.param == "another user's pipe") as both:
+        yield both
 
 
 def test_full_pipe_drops_whole_lines_and_counts_them(ends: Ends) -> None:
@@ -118,15 +128,8 @@ def terminal(request: pytest.FixtureRequest) -> Iterator[Ends]:
     """Yield the display end of a terminal, and a function that returns a log to the other end."""
     master, slave = pty.openpty()
     tty.setraw(slave)
-    own = os.geteuid()
-    if request.param == "another user's":
-        os.fchmod(slave, 0)
-        if own == 0:
-            os.seteuid(NOBODY)
-    with os.fdopen(slave, "w") as stream:
-        yield master, lambda: Output(stream, notice)
-    os.close(master)
-    os.seteuid(own)
+    with ends_of(master, slave, others=request.param == "another user's") as both:
+        yield both
 
 
 async def test_terminal_that_nobody_reads_does_not_stop_the_program(terminal: Ends) -> None:

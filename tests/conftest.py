@@ -28,9 +28,11 @@ postgresql = SimpleNamespace(**run_path(str(BAKED_TESTS / "database/postgresql.p
 """Functions that the tests of a baked project start PostgreSQL with."""
 LONGEST = (
     *("test_image", "test_systemd", "passes_its_check[", "is_covered"),
-    # One of these waits behind each of the tests above: pytest-xdist gives them out in advance.
+    # Short ones wait behind each of the tests above: pytest-xdist assigns them in advance.
     "test_answers",
-    *("has_grown", "test_release", "test_make"),
+    "has_grown",
+    "test_audits",
+    *("test_release", "test_make"),
 )
 """Parts of the ids of the tests that take longest, in the order in which they start."""
 VERSIONS = ROOT / ".cache/versions"

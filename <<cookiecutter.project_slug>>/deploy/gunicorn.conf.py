@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.util import find_spec
@@ -117,7 +118,8 @@ class AiohttpWorker(Worker):
         self._aborted = value
         if value:  # any signal wakes the master, even before this worker has written its stack
             heard = time.monotonic() - self.cfg.timeout + TIME_FOR_A_STACK
-            os.utime(self.tmp.fileno(), (heard, heard))
+            with suppress(OSError):  # the file may belong to the user of the workers
+                os.utime(self.tmp.fileno(), (heard, heard))
 
     def init_process(self) -> None:
         """Import aiohttp and the project, and become an aiohttp worker."""

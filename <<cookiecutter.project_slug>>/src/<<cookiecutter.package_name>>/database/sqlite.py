@@ -117,14 +117,15 @@ class _Connection(sqlite3.Connection):
         super().__init__(*arguments, **options)
         self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
 
-    def cursor(self, *arguments: Any) -> Any:
-        made = super().cursor(*arguments)
+    def cursor(self, *arguments: Any, **options: Any) -> Any:
+        made = super().cursor(*arguments, **options)
         self._cursors.add(made)
         return made
 
     def close(self) -> None:
-        for each in self._cursors:
-            each.close()
+        with suppress(sqlite3.ProgrammingError):  # the connection is closed already
+            for each in self._cursors:
+                each.close()
         super().close()
 
 

@@ -17,7 +17,7 @@ ANSWERS = [
     {"project_slug": "A.b_c-9", "database": "none"},
     hostile_answers(database="postgresql"),
 ]
-"""Answers for three projects, each with a different database."""
+"""The answers of three projects, each with another database."""
 AUDITS = [
     ("hadolint", "deploy/docker/Dockerfile"),
     ("shellcheck", "--external-sources", "deploy/*.sh", "deploy/*/*.sh"),

@@ -638,7 +638,7 @@ def test_it_starts_once_wrong_settings_are_mended(site: Machine) -> None:
         assert site.attempt("systemctl", "restart", "my-service").returncode == 1
         wait_for(lambda: int(site.show("NRestarts")) > 1, "attempts to start")
         assert site.show("ActiveState", "my-service.socket") == "active"
-    assert "DATABASE_URL: /srv/my-service is no folder that can be written to" in site.journal()
+    assert "DATABASE_URL: /srv/my-service is not a writable folder" in site.journal()
     wait_for(lambda: site.show("ActiveState") == "active", "the service")
     assert site.answers()
 

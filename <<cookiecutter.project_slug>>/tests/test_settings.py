@@ -83,10 +83,10 @@ def test_env_file_that_cannot_be_opened_is_named_with_the_reason(tmp_path: Path)
         ("BUS_URL", "redis://localhost", "name local: and an absolute folder"),
         ("BUS_URL", "local:run/bus", "name local: and an absolute folder"),
         ("BUS_URL", "local:/" + "x" * 80, "longer than 80 bytes"),
-        ("BUS_URL", "local:/dev/null/x", "/dev/null is no folder that can be written to"),
+        ("BUS_URL", "local:/dev/null/x", "/dev/null is not a writable folder"),
         ("ADMIN_USERS", "ada", "the hash of ada is none"),
         ("SESSION_LIFETIME", "-1", "greater than 0"),
-        ("UPLOAD_FOLDER", "/dev/null/x", "/dev/null is no folder that can be written to"),
+        ("UPLOAD_FOLDER", "/dev/null/x", "/dev/null is not a writable folder"),
         ("ACCEL_REDIRECT", "_files", "name a location of nginx"),
     ],
 )

@@ -40,7 +40,7 @@ def _pipe(descriptor: int) -> int:
 
 
 def _write_to_pipe(pipe: int, data: bytes) -> int:
-    """Write all data, or nothing if there is no room, and return the number of bytes.
+    """Write all data, or nothing if it does not fit, and return the number of bytes.
 
     Otherwise lines of other processes could come in between. The kernel prevents this for up to
     PIPE_BUF bytes. Small lines may leave half of each page unused.

@@ -72,7 +72,7 @@ def _origin(value: object) -> object:
 def _folder(path: Path) -> Path:
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"{there} is no folder that can be written to")
+        raise ValueError(f"{there} is not a writable folder")
     return path
 
 

@@ -379,7 +379,7 @@ def test_url_in_a_folder_that_cannot_be_written_to_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "sqlite:////proc/self/app.db")  # not even by root
-    with pytest.raises(SystemExit, match="/proc/self is no folder that can be written to"):
+    with pytest.raises(SystemExit, match="/proc/self is not a writable folder"):
         load_settings()
 
 

@@ -299,5 +299,5 @@ async def test_download_through_nginx_is_an_x_accel_redirect(
             location = response.headers.get("X-Accel-Redirect")
         if proxies:
             assert (body, location) == (b"", f"/_files/{record['id']}/content")
-        else:  # there is no nginx to handle the header
+        else:  # without nginx, nothing handles the header
             assert (body, location) == (b"content", None)

@@ -16,7 +16,7 @@ HASHER: Final = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
 """Hasher with the second recommended option of RFC 9106, section 4: 64 MiB of memory per hash."""
 
 MIN_LENGTH: Final = 15
-"""Minimum length in characters of a password without a second factor (NIST SP 800-63B-4, 3.1.1.2)."""
+"""Minimum characters of a password without a second factor (NIST SP 800-63B-4, 3.1.1.2)."""
 
 MAX_LENGTH: Final = 4096
 """Maximum length in characters, and in bytes of UTF-8: more than a line of a terminal holds."""
